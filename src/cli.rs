@@ -178,6 +178,14 @@ pub struct SyncArgs {
     /// [default: none]
     #[arg(long, value_name = "DURATION", conflicts_with = "dry_run", value_parser = humantime::parse_duration)]
     pub deadline: Option<Duration>,
+    /// Ask the destination about every manifest and blob of every image, and repair what it lost;
+    /// with `--dry-run` only report it
+    #[arg(long)]
+    pub deep: bool,
+    /// Wait at most DURATION if a source answers "too many requests" with a longer wait than usual;
+    /// beyond it the image is deferred
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub max_wait: Duration,
     /// Transfer at most N blobs in parallel
     #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
     pub concurrency: usize,
@@ -200,6 +208,9 @@ pub struct PlanArgs {
     /// Read manifests even if that counts as a pull, so that the plan shows every number
     #[arg(long)]
     pub resolve: bool,
+    /// Set by `sync --dry-run --deep`.
+    #[arg(skip)]
+    pub deep: bool,
 }
 
 #[derive(Debug, Args)]

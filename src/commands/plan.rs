@@ -3,7 +3,7 @@
 use super::shared::{mirror, read_config_with_warnings, with_saved_report};
 use crate::{
     cli::{Global, PlanArgs},
-    engine::{Mode, Options},
+    engine::{Check, Mode, Options},
     model::Result,
     output::{Screen, file, json, table},
     run::sync::{ImagesToSync, SyncRequest},
@@ -17,7 +17,8 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Res
     let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let mode = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };
-    let options = Options { mode, transfers: TRANSFERS };
+    let check = if args.deep { Check::Deep } else { Check::Tags };
+    let options = Options { mode, check, transfers: TRANSFERS };
     let request = SyncRequest { config: &config, images, options };
     let (report, _) = mirror(global, screen, request, None).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));

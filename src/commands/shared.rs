@@ -11,6 +11,7 @@ use crate::{
     engine::{Shutdown, signals},
     model::{Error, Kind, Result, outcome::Report},
     output::{Screen, error, json, log::LogFormat, progress::ProgressView, table},
+    remote::MaxWait,
     run::{
         lock_file::LockFile,
         registries::Registries,
@@ -108,8 +109,20 @@ pub(crate) async fn mirror(
     request: SyncRequest<'_>,
     deadline: Option<Instant>,
 ) -> Result<(Report, LockFile)> {
+    mirror_within(global, screen, request, MaxWait { deadline, ..MaxWait::default() }).await
+}
+
+/// Does the same as [`mirror`], with this wait for sources that ask for one.
+pub(crate) async fn mirror_within(
+    global: &Global,
+    screen: &Screen,
+    request: SyncRequest<'_>,
+    max_wait: MaxWait,
+) -> Result<(Report, LockFile)> {
+    let deadline = max_wait.deadline;
     let SyncRequest { config, options, .. } = &request;
     let registries = open_registries(global, screen, config, options.transfers).await?;
+    let registries = registries.waiting(max_wait);
     let progress = ProgressView::start(global.progress(), screen);
     let shutdown = Shutdown::default();
     let report = tokio::select! {
@@ -124,7 +137,7 @@ pub(crate) async fn mirror(
 }
 
 /// Ends the process after the next signal. From here on only output is left, which a full pipe can
-/// block for ever.
+/// block without end.
 fn exit_at_next_signal() {
     // cannot fail: the run has watched the same signals
     let Ok(mut signals) = signals() else { return };

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use tokio::time::Instant;
 
-use super::shared::{mirror, print_report, read_config, with_saved_report};
+use super::shared::{mirror_within, print_report, read_config, with_saved_report};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
-    engine::{Mode, Options},
+    engine::{Check, Mode, Options},
     model::{Error, Kind, Result, outcome::Report},
     output::{Screen, error, file, json},
+    remote::MaxWait,
     run::{
         lock_file::LockFile,
         sync::{ImagesToSync, SyncRequest},
@@ -25,6 +26,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
             report: args.report,
             locked: args.locked,
             resolve: false,
+            deep: args.deep,
         };
         return super::plan::run(global, screen, plan).await;
     }
@@ -32,9 +34,11 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
     let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
-    let options = Options { mode: Mode::Mirror, transfers: args.concurrency };
+    let check = if args.deep { Check::Deep } else { Check::Tags };
+    let options = Options { mode: Mode::Mirror, check, transfers: args.concurrency };
     let request = SyncRequest { config: &config, images, options };
-    let (report, lock) = mirror(global, screen, request, deadline).await?;
+    let max_wait = MaxWait { limit: args.max_wait, deadline };
+    let (report, lock) = mirror_within(global, screen, request, max_wait).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     let locked = args.lock.as_deref().map(|path| save_lock(path, &lock, &report)).transpose();

@@ -71,7 +71,7 @@ pub(super) struct ReadCache {
     pub(super) prefix: Span,
     pub(super) mutability: Option<Span>,
     pub(super) lifecycle: Option<Span>,
-    /// Of the template.
+    /// The resource tags of the template.
     pub(super) tags: Option<Span>,
 }
 

@@ -4,18 +4,21 @@
 
 use std::collections::BTreeMap;
 
+use secrecy::{ExposeSecret, SecretSlice};
+
 use super::{
+    arn,
     context::FileContext,
     document::{Keys, Table, Text},
     problem::{Problem, Span},
-    types::{CredentialSource, RegistryConfig},
+    types::{ClientCertificatePem, CredentialSource, RegistryConfig},
 };
-use crate::model::{Host, UserPassword};
+use crate::model::{EcrHost, Host, UserPassword};
 
 const KEYS: Keys = Keys {
     title: "`[registry.\"…\"]`",
-    names: "username password secret auth_host mirrors ca_file plain_http reserve_pulls \
-        max_connections",
+    names: "username password secret profile role_arn auth_host mirrors ca_file \
+        client_cert_file client_key_file plain_http reserve_pulls max_connections",
 };
 
 /// All registries of the file, by host. Appends the problem of each invalid one to `problems`.
@@ -34,7 +37,7 @@ pub(super) fn read_all(
                 let label = format!("duplicate registry: line {} has it too", file.line_of(first));
                 return Err(Problem::at(&name.span(), label).hint("merge the two tables"));
             }
-            registries.insert(host.clone(), read(&table?, file)?);
+            registries.insert(host.clone(), read(&table?, &host, file)?);
             spans.insert(host, name.span());
             Ok(())
         };
@@ -43,19 +46,28 @@ pub(super) fn read_all(
     Ok(registries)
 }
 
-/// Where each valid host is written.
+/// The valid hosts with their spans.
 pub(super) fn spans(root: &Table<'_>) -> Result<Vec<(Host, Span)>, Problem> {
     let named = root.named_tables("registry", &KEYS)?.into_iter();
     Ok(named.filter_map(|(name, _)| Some((name.get_ref().parse().ok()?, name.span()))).collect())
 }
 
-fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<RegistryConfig, Problem> {
+fn read(table: &Table<'_>, host: &Host, file: &FileContext<'_>) -> Result<RegistryConfig, Problem> {
+    for key in ["profile", "role_arn"] {
+        if let (Some(span), None) = (table.span_of(key), EcrHost::parse(host)) {
+            let label = format!("`{key}` applies to ECR only, and this registry is not ECR");
+            return Err(Problem::at(&span, label).hint(format!("remove `{key}`")));
+        }
+    }
     let connections = table.number("max_connections", 1)?;
     Ok(RegistryConfig {
         credentials: credentials(table)?,
+        profile: table.word("profile")?.map(|text| text.to_string()),
+        role_arn: table.text("role_arn")?.map(|text| arn::role(&text)).transpose()?,
         auth_host: table.parsed("auth_host")?,
         mirrors: table.parsed_list("mirrors")?,
         ca: table.word("ca_file")?.map(|path| certificates(&path, file)).transpose()?,
+        client_certificate: client_certificate(table, file)?,
         plain_http: table.switch("plain_http")?,
         reserve_pulls: table.number("reserve_pulls", 0)?.unwrap_or(0).into(),
         max_connections: connections.map(|number| number as usize),
@@ -106,4 +118,39 @@ fn certificates(path: &Text, file: &FileContext<'_>) -> Result<Vec<u8>, Problem>
         ));
     }
     Ok(pem)
+}
+
+/// Both keys or neither: a certificate and its key, if the HTTP client accepts them.
+fn client_certificate(
+    table: &Table<'_>,
+    file: &FileContext<'_>,
+) -> Result<Option<ClientCertificatePem>, Problem> {
+    let (certificate, key) = (table.word("client_cert_file")?, table.word("client_key_file")?);
+    let (certificate, key) = match (certificate, key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        (None, None) => return Ok(None),
+        (Some(only), None) => {
+            return Err(Problem::at(&only.span, "`client_cert_file` requires `client_key_file`")
+                .hint("add `client_key_file`, or remove `client_cert_file`"));
+        }
+        (None, Some(only)) => {
+            return Err(Problem::at(&only.span, "`client_key_file` requires `client_cert_file`")
+                .hint("add `client_cert_file`, or remove `client_key_file`"));
+        }
+    };
+    let pem = ClientCertificatePem {
+        certificate: certificates(&certificate, file)?,
+        key: SecretSlice::from(file.read(&key)?),
+    };
+    let both = [&pem.certificate[..], b"\n", pem.key.expose_secret()].concat();
+    // the builder compares the two
+    let client = reqwest::Identity::from_pem(&both)
+        .and_then(|identity| reqwest::Client::builder().identity(identity).build());
+    match client {
+        Ok(_) => Ok(Some(pem)),
+        Err(_) => Err(key.invalid(
+            "is not the private key of `client_cert_file`",
+            "name the PEM file of its key, without a passphrase (`openssl pkey -in KEY -out PLAIN`)",
+        )),
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use globset::GlobBuilder;
+use secrecy::SecretSlice;
 use url::Url;
 
 use super::{
@@ -119,18 +120,30 @@ pub struct Aws {
 pub struct RegistryConfig {
     /// `None`: those of Docker's configuration, else anonymous.
     pub(crate) credentials: Option<CredentialSource>,
+    /// The AWS profile for an ECR registry.
+    pub(crate) profile: Option<String>,
+    /// The role to assume for an ECR registry.
+    pub(crate) role_arn: Option<String>,
     /// A token service on another host that may receive these credentials.
     pub(crate) auth_host: Option<Host>,
     /// Tried in this order, before the registry, for content by digest.
     pub(crate) mirrors: Vec<Host>,
     /// PEM certificates to trust besides the system's; at least one.
     pub(crate) ca: Option<Vec<u8>>,
+    pub(crate) client_certificate: Option<ClientCertificatePem>,
     /// `None`: only for loopback hosts.
     pub(crate) plain_http: Option<bool>,
     /// Pulls of the limit that this program leaves unused.
     pub(crate) reserve_pulls: u64,
     /// At least one; `None`: as many as blob transfers run at once.
     pub(crate) max_connections: Option<usize>,
+}
+
+/// A certificate that the registry requires, and its key.
+#[derive(Debug, Clone)]
+pub struct ClientCertificatePem {
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) key: SecretSlice<u8>,
 }
 
 #[derive(Debug, Clone)]

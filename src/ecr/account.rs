@@ -30,7 +30,7 @@ const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 
 /// The session's account and its configured settings.
 #[derive(Debug)]
-pub struct EcrAccount {
+pub(crate) struct EcrAccount {
     session: Arc<AwsSession>,
     written: AccountSettings,
     mounting: OnceCell<Mounting>,
@@ -40,7 +40,7 @@ pub struct EcrAccount {
 }
 
 impl EcrAccount {
-    pub fn new(session: Arc<AwsSession>, written: AccountSettings) -> Self {
+    pub(crate) fn new(session: Arc<AwsSession>, written: AccountSettings) -> Self {
         Self {
             session,
             written,

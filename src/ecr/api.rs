@@ -12,12 +12,13 @@ use aws_sdk_ecr::{
 };
 
 use super::{
-    failure::{CallContext, explain},
+    failure::{CallContext, explain, shorten},
     identity::Identity,
     quota::Quotas,
 };
 use crate::{
     model::{Kind, Result},
+    registry::KnownSecrets,
     remote::{HostContext, retry::Retry},
 };
 
@@ -48,6 +49,7 @@ pub struct Api {
     identity: Identity,
     region: String,
     context: Arc<HostContext>,
+    secrets: KnownSecrets,
     quotas: Quotas,
 }
 
@@ -58,8 +60,14 @@ impl Api {
         identity: Identity,
         region: String,
         context: Arc<HostContext>,
+        secrets: KnownSecrets,
     ) -> Self {
-        Self { client, identity, region, context, quotas: Quotas::default() }
+        Self { client, identity, region, context, secrets, quotas: Quotas::default() }
+    }
+
+    /// The secrets of the session.
+    pub(super) fn secrets(&self) -> &KnownSecrets {
+        &self.secrets
     }
 
     pub fn region(&self) -> &str {
@@ -136,6 +144,7 @@ impl Api {
         action: &'static str,
         call: C,
     ) -> Result<C::Answer> {
+        let _permit = self.context.call_permit().await;
         self.context.stats.requests.add(1);
         let sent = Instant::now();
         let answered = call.await;
@@ -148,6 +157,7 @@ impl Api {
         answered.map_err(|failure| {
             let (region, identity) = (&self.region, &self.identity);
             let error = explain(&CallContext { service, action, region, identity }, &failure);
+            let error = error.reworded(&|text| shorten(&self.secrets.redact(text)));
             if error.kind() == Kind::Throttled {
                 self.context.stats.throttled.add(1);
                 self.quotas.throttled(action);

@@ -1,6 +1,6 @@
 //! Maps the SDK's failures to [`Error`]: the error's name decides the kind, never its text.
 //!
-//! Distinguishes a quota from throttling. Shortens AWS's text and removes session tokens from it.
+//! Distinguishes a quota from throttling. Shortens AWS's text.
 
 mod error_kinds;
 
@@ -35,7 +35,13 @@ where
     let failed = |kind, text: String| {
         Error::new(kind, format!("{} in {}: {text}", call.action, call.region))
     };
-    if let Some(cause) = credentials_error(error) {
+    let (unsent, no_credentials) = (unsent(error), credentials_error(error));
+    if let Some(cause) = unsent
+        && (no_credentials.is_none() || cause.kind() == Kind::Configuration)
+    {
+        return cause.clone().context(format!("cannot call {} in {}", call.action, call.region));
+    }
+    if let Some(cause) = no_credentials {
         return without_credentials(call.identity, cause);
     }
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
@@ -52,9 +58,6 @@ where
         }
         SdkError::ConstructionFailure(_) => failed(Kind::Configuration, essence(error)),
         SdkError::TimeoutError(_) => failed(Kind::Stalled, essence(error)),
-        SdkError::DispatchFailure(failure) if failure.is_user() => {
-            failed(Kind::Protocol, essence(error))
-        }
         SdkError::ResponseError(_) if status < 500 => failed(
             if status == 429 { Kind::Throttled } else { Kind::Protocol },
             format!("unexpected answer (status {status}): {}", essence(error)),
@@ -188,6 +191,11 @@ fn without_credentials(identity: &Identity, cause: &(dyn StdError + 'static)) ->
     Error::new(Kind::Unauthorized, problem).hint(hint)
 }
 
+/// The error of the HTTP client, if the request got no response.
+fn unsent<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Error> {
+    successors(Some(error), |error| (**error).source()).find_map(|error| error.downcast_ref())
+}
+
 /// The error of the credentials provider, if the chain contains one.
 fn credentials_error<'e>(
     error: &'e (dyn StdError + 'static),
@@ -228,54 +236,27 @@ pub(super) fn essence(error: &(dyn StdError + 'static)) -> String {
             links.push(text);
         }
     }
-    cut(&links[links.len().saturating_sub(2)..].join(": "))
+    links[links.len().saturating_sub(2)..].join(": ")
 }
 
 /// `NAME: MESSAGE`
 fn named(name: &str, message: Option<&str>) -> String {
-    message.map_or_else(|| name.to_owned(), |message| format!("{name}: {}", cut(message)))
+    message.map_or_else(|| name.to_owned(), |message| format!("{name}: {message}"))
 }
 
-/// The text on one line, shortened to the limit, without a session token.
-fn cut(text: &str) -> String {
-    let line = without_session_token(text).trim().replace(char::is_control, " ");
+/// The text on one line, shortened to the limit. Called after secrets are removed: half of a secret
+/// is not found.
+pub(super) fn shorten(text: &str) -> String {
+    let line = text.trim().replace(char::is_control, " ");
     match line.char_indices().nth(TEXT_LIMIT) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }
 }
 
-/// Removes the session token. For a wrong signature, AWS repeats the canonical request with all of
-/// its headers.
-fn without_session_token(text: &str) -> String {
-    const HEADER: &str = "x-amz-security-token:";
-    let mut parts = text.split(HEADER);
-    let before = parts.next().unwrap_or_default().to_owned();
-    parts.fold(before, |text, rest| {
-        let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-        text + HEADER + "(hidden)" + &rest[end..]
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_session_token_in_a_signature_error_is_hidden() {
-        let text = "The Canonical String should have been\n'POST\nx-amz-date:2026\n\
-            x-amz-security-token:IQoJb3/+=\n\nx-amz-date;x-amz-security-token\nab12'";
-        let told = named("SignatureDoesNotMatch", Some(text));
-        assert_eq!(
-            told,
-            "SignatureDoesNotMatch: The Canonical String should have been 'POST x-amz-date:2026 \
-             x-amz-security-token:(hidden)  x-amz-date;x-amz-security-token ab12'"
-        );
-        assert_eq!(
-            named("X", Some("x-amz-security-token:abc")),
-            "X: x-amz-security-token:(hidden)"
-        );
-    }
 
     #[test]
     fn only_a_refusal_that_names_no_action_can_be_the_quota_of_images() {
@@ -300,8 +281,8 @@ mod tests {
 
     #[test]
     fn only_long_texts_are_cut() {
-        assert_eq!(cut("User: x may\nnot "), "User: x may not");
-        assert_eq!(cut("short"), "short");
-        assert_eq!(cut(&"é".repeat(500)).chars().count(), TEXT_LIMIT + 1);
+        assert_eq!(shorten("User: x may\nnot "), "User: x may not");
+        assert_eq!(shorten("short"), "short");
+        assert_eq!(shorten(&"é".repeat(500)).chars().count(), TEXT_LIMIT + 1);
     }
 }

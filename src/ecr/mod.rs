@@ -13,6 +13,7 @@ macro_rules! in_repository {
 
 pub(crate) mod account;
 pub(crate) mod api;
+mod ca_bundle;
 pub(crate) mod cache_api;
 mod caller;
 pub(crate) mod destination;
@@ -26,6 +27,7 @@ pub(crate) mod prefix_rules;
 pub(crate) mod quota;
 pub(crate) mod repository;
 pub(crate) mod repository_api;
+mod sdk_http;
 pub mod secrets;
 pub(crate) mod session;
 pub(crate) mod settings;
@@ -35,7 +37,8 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use account::EcrAccount;
+pub(crate) use account::EcrAccount;
+pub use ca_bundle::ca_bundle;
 pub(crate) use destination::data_plane_address;
 pub use destination::{DataPlaneConfig, Ecr};
 pub use identity::Identity;

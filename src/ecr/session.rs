@@ -16,15 +16,22 @@ use tokio::sync::Mutex;
 
 use super::{
     api::{Api, SdkCall, unless},
+    ca_bundle::ca_bundle,
     identity::Identity,
     login::EcrLogin,
+    sdk_http::{SdkHttp, recorded},
 };
-use crate::{model::Result, registry::Network, remote::HostContext};
+use crate::{
+    model::Result,
+    registry::{KnownSecrets, Network, Transport},
+    remote::HostContext,
+};
 
 /// Used if neither the host, the environment nor the profile names a region.
 const FALLBACK_REGION: &str = "us-east-1";
 /// Name of an assumed role's session, as CloudTrail shows it.
 const SESSION_NAME: &str = "ecr-mirror";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One identity in one region.
 #[derive(Debug)]
@@ -39,8 +46,15 @@ pub struct AwsSession {
 
 impl AwsSession {
     /// Reads the AWS configuration; sends nothing.
-    pub async fn open(identity: Identity, network: Network, context: Arc<HostContext>) -> Self {
-        let config = configure(&identity, network).await;
+    pub async fn open(
+        identity: Identity,
+        transport: impl Into<Transport>,
+        context: Arc<HostContext>,
+    ) -> Self {
+        let (transport, secrets) = (transport.into(), KnownSecrets::default());
+        let network = transport.network();
+        let http = SdkHttp::new(trusting(&transport, &identity).await, secrets.clone());
+        let config = configure(&identity, network, http, &secrets).await;
         let mut ecr = aws_sdk_ecr::config::Builder::from(&config);
         if let (Network::Direct, Some(endpoint)) = (network, &identity.endpoint_url) {
             // a custom endpoint cannot be combined with FIPS or dual-stack
@@ -49,7 +63,7 @@ impl AwsSession {
         let region = config.region().map_or(FALLBACK_REGION, Region::as_ref).to_owned();
         let client = aws_sdk_ecr::Client::from_conf(ecr.build());
         let context = Arc::new(context.for_host(&format!("AWS in {region}")));
-        let api = Arc::new(Api::new(client, identity, region, context));
+        let api = Arc::new(Api::new(client, identity, region, context, secrets));
         Self { login: Arc::new(EcrLogin::new(Arc::clone(&api))), api, config }
     }
 
@@ -88,20 +102,20 @@ impl AwsSession {
 /// The sessions of a run; each identity has one.
 #[derive(Debug)]
 pub struct AwsSessions {
-    network: Network,
+    transport: Transport,
     context: Arc<HostContext>,
     open: Mutex<HashMap<Identity, Arc<AwsSession>>>,
 }
 
 impl AwsSessions {
     /// `context` counts the calls of every session.
-    pub fn new(network: Network, context: Arc<HostContext>) -> Self {
-        Self { network, context, open: Mutex::default() }
+    pub fn new(transport: impl Into<Transport>, context: Arc<HostContext>) -> Self {
+        Self { transport: transport.into(), context, open: Mutex::default() }
     }
 
     /// The session of this identity, opened once.
     pub async fn session(&self, mut identity: Identity) -> Arc<AwsSession> {
-        if self.network == Network::Direct {
+        if self.transport.network() == Network::Direct {
             // one login reaches the registries of all accounts that trust the identity
             identity.account = None;
         }
@@ -110,20 +124,37 @@ impl AwsSessions {
             return Arc::clone(session);
         }
         let context = Arc::clone(&self.context);
-        let session = Arc::new(AwsSession::open(identity.clone(), self.network, context).await);
+        let session =
+            Arc::new(AwsSession::open(identity.clone(), self.transport.clone(), context).await);
         open.insert(identity, Arc::clone(&session));
         session
     }
 }
 
-async fn configure(identity: &Identity, network: Network) -> SdkConfig {
+/// The connections to AWS, which also trust the CA bundle of the identity's profile.
+async fn trusting(transport: &Transport, identity: &Identity) -> Result<Transport> {
+    let transport = transport.connecting_within(CONNECT_TIMEOUT);
+    let bundle = match transport.network() {
+        Network::Sandbox(_) => None,
+        Network::Direct => ca_bundle(identity.profile.as_deref()).await?,
+    };
+    Ok(bundle.as_ref().map_or(transport.clone(), |bundle| transport.trusting(bundle)))
+}
+
+async fn configure(
+    identity: &Identity,
+    network: Network,
+    http: SdkHttp,
+    secrets: &KnownSecrets,
+) -> SdkConfig {
     let region = region(identity).await;
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(5))
+        .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(Duration::from_secs(30))
         .build();
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .region(region.clone())
+        .http_client(http.clone())
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
         .app_name(AppName::new("ecr-mirror").expect("the name has no forbidden character"));
@@ -140,6 +171,7 @@ async fn configure(identity: &Identity, network: Network) -> SdkConfig {
                 // the default chain prefers credentials in the environment to the profile
                 Some(profile) => {
                     let config = ProviderConfig::without_region().with_region(Some(region));
+                    let config = config.with_http_client(http);
                     let provider = ProfileFileCredentialsProvider::builder().configure(&config);
                     let provider = provider.profile_name(profile).build();
                     loader.profile_name(profile).credentials_provider(provider)
@@ -148,7 +180,7 @@ async fn configure(identity: &Identity, network: Network) -> SdkConfig {
             }
         }
     };
-    let config = base.load().await;
+    let config = record_secrets(base.load().await, secrets);
     let Some(role) = &identity.role_arn else { return config };
     let mut provider = AssumeRoleProvider::builder(role).session_name(SESSION_NAME);
     if let Some(id) = &identity.external_id {
@@ -157,7 +189,14 @@ async fn configure(identity: &Identity, network: Network) -> SdkConfig {
     // the only retries of this call: `Api::call` does not retry a provider's error
     let sts = config.to_builder().retry_config(RetryConfig::standard()).build();
     let provider = provider.configure(&sts).build().await;
-    config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
+    let provider = SharedCredentialsProvider::new(provider);
+    record_secrets(config.into_builder().credentials_provider(provider).build(), secrets)
+}
+
+/// The configuration with credentials whose secrets are recorded.
+fn record_secrets(config: SdkConfig, secrets: &KnownSecrets) -> SdkConfig {
+    let Some(provider) = config.credentials_provider() else { return config };
+    config.into_builder().credentials_provider(recorded(provider, secrets)).build()
 }
 
 /// The region. Does not query instance metadata, which a laptop lacks.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{options::Mode, shutdown::Shutdown};
+use super::{
+    options::{Check, Mode},
+    shutdown::Shutdown,
+};
 use crate::model::{
     Image, Location, SettingChange, TagOrDigest, Target,
     event::{Event, Observer},
@@ -15,6 +18,7 @@ use crate::model::{
 
 pub(crate) struct RunContext {
     pub(crate) mode: Mode,
+    pub(crate) check: Check,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) shutdown: Shutdown,
     /// Limits the images that hold manifests and move blobs.

@@ -33,9 +33,21 @@ pub enum Mode {
     PlanWithoutPulls,
 }
 
+/// The content of a destination that a run asks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Check {
+    /// The tags, and below a manifest that is missing. A destination that accepted a manifest is
+    /// trusted to keep its content.
+    #[default]
+    Tags,
+    /// Every manifest and blob of every image.
+    Deep,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     pub mode: Mode,
+    pub check: Check,
     /// Concurrent blob transfers, at least one. Every registry of the run needs as many
     /// connections: [`placements`](crate::engine::blob::placements) tells why.
     pub transfers: usize,

@@ -20,10 +20,11 @@ use super::{
         copy::{Copied, TreeCopy},
         plan::{self, Job, JobTarget, Plan, Verdict},
         referrers::ReferrersCopy,
+        repair::Repair,
         result::{self, ImageResult},
         tree,
     },
-    options::{Endpoint, Endpoints, Mode, Options},
+    options::{Check, Endpoint, Endpoints, Mode, Options},
     shutdown::Shutdown,
     state::{
         repository::{self, SourceRepository, TargetRepository},
@@ -86,7 +87,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         observer: Arc<dyn Observer>,
         shutdown: Shutdown,
     ) -> Self {
-        let Options { mode, transfers } = options;
+        let Options { mode, transfers, check } = options;
         let sources = endpoints.sources.into_iter().map(|(location, endpoint)| {
             let context = Arc::new(contexts.source.for_host(&location.to_string()));
             let registry = SourceRegistry::new(location.clone(), endpoint, context);
@@ -96,6 +97,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             sources: sources.collect(),
             context: RunContext {
                 mode,
+                check,
                 observer,
                 shutdown,
                 copies: Arc::new(Semaphore::new(2 * transfers.max(4))),
@@ -213,13 +215,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut jobs = Vec::new();
         for (position, image) in images.iter().enumerate() {
             let source = &sources[&(&image.origin.location, &image.origin.repository)];
-            let needs = plan::known_pulls(&image.filter);
             let targets = image.targets.iter().map(|to| JobTarget {
                 repository: Arc::clone(&targets[&(to.destination, &to.repository)]),
                 tag: to.tag.clone(),
             });
             jobs.push(Job {
-                queue: source.registry.budget.queue(position, needs),
+                queue: Arc::new(source.registry.budget.queue(position)),
                 source: Arc::clone(source),
                 targets: targets.collect(),
                 image: image.clone(),
@@ -317,6 +318,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         }
         let mut rows = result::planned(&self.context, &job.image, &plan, &targets);
         let (context, limits, plan) = (&self.context, &self.limits, &plan);
+        if context.check == Check::Deep {
+            Repair { context, limits, job, plan }.run(&mut rows).await;
+        }
         ReferrersCopy { context, limits, job, plan }.run(&mut rows).await;
         result::warn(context, &job.image, &rows);
         ImageResult { rows, bytes_to_read }
@@ -339,7 +343,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut omitted = BTreeSet::new();
         loop {
             let progress = Arc::clone(&progress);
-            let copy = TreeCopy { limits, reader, tree, targets, progress };
+            let check = self.context.check;
+            let copy = TreeCopy { limits, reader, tree, targets, check, progress };
             let unserved = match copy.run(self.context.mode).await {
                 Ok(copied) => return Ok(copied),
                 Err(unserved) => unserved,

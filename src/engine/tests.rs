@@ -22,6 +22,7 @@ mod upstream;
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
     thread,
     time::Duration,
 };
@@ -32,11 +33,11 @@ use fixture::EngineFixture;
 use rng::Rng;
 use tokio::time::{sleep, timeout};
 
-use super::{Mode, Shutdown, Summary};
+use super::{Check, Mode, Shutdown, Summary};
 use crate::{
     model::{
         Digest, Target,
-        outcome::{Outcome, Row},
+        outcome::{Outcome, Reason, Row},
     },
     remote::{Mounting, Mutability},
 };
@@ -52,23 +53,41 @@ const THREADS: u64 = 2;
 
 #[test]
 fn every_run_ends_and_leaves_only_what_is_complete() {
+    for_each_seed(FIXTURES, |seed| Box::pin(test_runs(seed)));
+}
+
+#[test]
+fn a_deep_run_repairs_what_a_destination_lost() {
+    for_each_seed(FIXTURES / 10, |seed| Box::pin(test_repair(seed)));
+}
+
+#[test]
+fn windows_of_pulls_are_used_up_and_a_run_with_nothing_to_do_spends_none() {
+    for_each_seed(FIXTURES / 10, |seed| Box::pin(test_budget(seed)));
+}
+
+type Test = fn(u64) -> Pin<Box<dyn Future<Output = ()>>>;
+
+fn for_each_seed(fixtures: u64, run_test: Test) {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seed = number("ECR_MIRROR_STRESS_SEED");
     let runs =
-        number("ECR_MIRROR_STRESS_RUNS").unwrap_or(if seed.is_some() { 300 } else { FIXTURES });
+        number("ECR_MIRROR_STRESS_RUNS").unwrap_or(if seed.is_some() { 300 } else { fixtures });
     thread::scope(|scope| {
         for first in 0..THREADS {
             scope.spawn(move || {
-                (first..runs).step_by(THREADS as usize).for_each(|run| test(seed.unwrap_or(run)));
+                (first..runs)
+                    .step_by(THREADS as usize)
+                    .for_each(|run| test(seed.unwrap_or(run), run_test));
             });
         }
     });
 }
 
-fn test(seed: u64) {
+fn test(seed: u64, run_test: Test) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test_runs(seed))));
+    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run_test(seed))));
     if let Err(panic) = result {
         eprintln!("to reproduce: ECR_MIRROR_STRESS_SEED={seed} cargo test --lib engine::tests");
         resume_unwind(panic);
@@ -107,6 +126,99 @@ async fn test_runs(seed: u64) {
     assert!(summary.rows.iter().all(|row| row.outcome != Outcome::Copied), "{:#?}", summary.rows);
     let writes = logs.iter().map(|log| log.writes).sum::<u64>();
     assert_eq!(writes, 0, "existing content is not written again");
+}
+
+/// A deep run completes every image whose content the destination lost, and writes nothing else.
+async fn test_repair(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let mut fixture = EngineFixture::new(&mut rng);
+    fixture.faults.set_rates(FaultRates::none(&mut rng));
+    let (summary, _) = Run::new(&fixture, Mode::Mirror).undisturbed().await;
+    assert_success(&fixture, &summary.rows);
+    let destination = &rng.choose(&fixture.endpoints).destination;
+    let has_lost =
+        (0..rng.range(1..=3)).fold(false, |lost, _| destination.lose_content(&mut rng) || lost);
+    fixture.check = Check::Deep;
+    let (planned, logs) = Run::new(&fixture, Mode::Plan).undisturbed().await;
+    assert_eq!(logs.iter().map(|log| log.writes).sum::<u64>(), 0, "a plan writes nothing");
+    let repaired = |rows: &[Row]| {
+        let repaired = rows.iter().filter(|row| row.reason == Some(Reason::Repaired));
+        repaired.map(|row| row.destination.clone()).collect::<Vec<_>>()
+    };
+    let planned = repaired(&planned.rows);
+    // a lost blob may belong to no image of this run
+    assert!(planned.is_empty() || has_lost);
+    let (summary, _) = Run::new(&fixture, Mode::Mirror).undisturbed().await;
+    assert_success(&fixture, &summary.rows);
+    // two images share what the first one repairs
+    assert!(repaired(&summary.rows).iter().all(|row| planned.contains(row)));
+    assert_eq!(repaired(&summary.rows).is_empty(), planned.is_empty());
+    let (summary, logs) = Run::new(&fixture, Mode::Mirror).undisturbed().await;
+    assert!(summary.rows.iter().all(|row| row.outcome != Outcome::Copied), "{:#?}", summary.rows);
+    assert_eq!(logs.iter().map(|log| log.writes).sum::<u64>(), 0);
+}
+
+/// Images that need P pulls in all, at most k each, are mirrored after ⌈P ÷ (window − k + 1)⌉ runs.
+/// Then a run spends no pull.
+async fn test_budget(seed: u64) {
+    let world = || async {
+        let mut rng = Rng::new(seed);
+        let mut fixture = EngineFixture::new(&mut rng);
+        // one source has one window
+        let source = fixture.images[0].origin.location.clone();
+        fixture.images.retain(|image| image.origin.location == source);
+        if !fixture.uniform || rng.chance(500) {
+            fixture.list_images();
+        }
+        fixture.faults.set_rates(FaultRates::none(&mut rng));
+        (fixture, rng)
+    };
+    let (fixture, mut rng) = world().await;
+    let mut needs = Vec::new();
+    for image in &fixture.images {
+        let (mut alone, _) = world().await;
+        alone.images = vec![image.clone()];
+        alone.renew_pulls(1_000);
+        let (summary, _) = Run::new(&alone, Mode::Mirror).undisturbed().await;
+        assert_success(&alone, &summary.rows);
+        needs.push(alone.renew_pulls(0));
+    }
+    let (all, most) = (needs.iter().sum::<u64>(), needs.iter().copied().max().unwrap());
+    let window = most + rng.range(0..=most + 3);
+    let mut fixture = fixture;
+    fixture.reserved_pulls = rng.range(0..=2);
+    let limit = window + fixture.reserved_pulls;
+    let bound = all.div_ceil(window - most + 1);
+    let mut runs = 0;
+    fixture.renew_pulls(limit);
+    loop {
+        let (summary, _) = Run::new(&fixture, Mode::Mirror).undisturbed().await;
+        let spent = fixture.renew_pulls(limit);
+        assert!(spent <= window, "{spent} pulls of a window of {window} are spent");
+        runs += u64::from(spent > 0);
+        assert!(runs <= bound, "{runs} runs, {needs:?}, window {window}: {:#?}", summary.rows);
+        if summary.rows.iter().all(|row| row.outcome != Outcome::Deferred) {
+            assert_success(&fixture, &summary.rows);
+            break;
+        }
+        assert!(
+            spent > window - most,
+            "{spent} of {window} are spent, {needs:?}: {:#?}",
+            summary.rows
+        );
+    }
+    let (summary, _) = Run::new(&fixture, Mode::Mirror).undisturbed().await;
+    assert!(summary.rows.iter().all(|row| row.outcome == Outcome::UpToDate), "{:#?}", summary.rows);
+    assert_eq!(fixture.renew_pulls(limit), 0, "a run with nothing to do spends no pull");
+
+    // an image that needs more than the window has
+    let (mut fixture, _) = world().await;
+    let largest = needs.iter().position(|needed| *needed == most).unwrap();
+    fixture.images = vec![fixture.images[largest].clone()];
+    fixture.renew_pulls(most - 1);
+    let (summary, _) = Run::new(&fixture, Mode::Mirror).undisturbed().await;
+    assert!(summary.rows.iter().all(|row| row.outcome == Outcome::Failed), "{:#?}", summary.rows);
+    assert!(summary.rows[0].error.as_ref().is_some_and(|error| error.contains("needs")));
 }
 
 /// One run over a fixture.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::{
     location::Location,
-    names::{Repository, Tag, TagOrDigest},
-    platform::Platforms,
+    names::{Digest, Repository, Tag, TagOrDigest},
+    platform::{Platform, Platforms},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,6 +166,15 @@ impl Filter {
         };
         format!("platforms={};attestations={attestations}", self.platforms)
     }
+}
+
+/// An entry of an index, as a listing names it: an image, or an attestation without a platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedImage {
+    /// `unknown/unknown` for an attestation.
+    pub platform: Platform,
+    /// The digest of its manifest.
+    pub digest: Digest,
 }
 
 /// One image to mirror, to one or more targets.

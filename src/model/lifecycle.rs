@@ -59,7 +59,7 @@ struct Rule {
     priority: u64,
     /// `tagged`, `untagged` or `any`.
     status: &'static str,
-    /// Of a rule for tagged images: the member's name and its sorted values.
+    /// The member's name and its sorted values, of a rule for tagged images.
     tags: Vec<String>,
     /// `standard` or `archive`.
     storage_class: &'static str,

@@ -27,7 +27,7 @@ pub use ecr_host::EcrHost;
 pub use error::{Error, Kind, Result};
 pub use image::{
     Archived, Attestations, Create, Delivery, DestinationId, Filter, ForeignLayers, Image,
-    MissingPlatform, Origin, Shape, Signatures, Target,
+    ListedImage, MissingPlatform, Origin, Shape, Signatures, Target,
 };
 pub use location::{ImageLocation, Location, Naming};
 pub use names::{Digest, Host, NameError, Repository, Tag, TagOrDigest};

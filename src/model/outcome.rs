@@ -45,6 +45,14 @@ impl Outcome {
     }
 }
 
+/// The cause of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The tag was right, but the destination had lost a manifest or a blob (`--deep`).
+    Repaired,
+}
+
 /// One image at one destination.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
@@ -65,11 +73,14 @@ pub struct Row {
     /// Blob bytes pushed for this row. `null` if only a pull can tell, or if the run ended while
     /// the image was copied.
     pub bytes_pushed: Option<u64>,
+    /// Why the image was or would be copied, if that is known. Omitted otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// The error with its causes.
     pub error: Option<String>,
     /// The fix; for an archived image the way to restore it.
     pub hint: Option<String>,
-    /// What the row lacks, although its outcome is no failure.
+    /// The content that is missing, although the outcome is no failure.
     pub warnings: Vec<String>,
 }
 
@@ -85,6 +96,7 @@ impl Row {
             source_digest: None,
             platforms: Vec::new(),
             bytes_pushed: Some(0),
+            reason: None,
             error: None,
             hint: None,
             warnings: Vec::new(),

@@ -131,7 +131,7 @@ impl<S: Source> Warmer<'_, S> {
             stream::iter(reads).buffered(CONCURRENT_REQUESTS).try_collect().await?;
         let mut blobs = BTreeSet::new();
         for image in &images {
-            // an index that its descriptor does not call one: nobody can ask for a part of it
+            // an index whose descriptor has another media type: no client can request a part of it
             let Manifest::Image(image) = image else { continue };
             blobs.extend(image.blobs().into_iter().map(|blob| blob.digest.clone()));
         }

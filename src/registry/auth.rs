@@ -8,9 +8,12 @@
 
 mod challenge_cache;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use futures::FutureExt;
@@ -23,12 +26,13 @@ use url::Url;
 use super::{
     challenge::Challenge,
     credentials::{
-        ClientIdentity, Credentials, DockerCredentials, basic_header, secret_header,
+        ClientIdentity, Credentials, DockerCredentials, FoundIdentity, basic_header, secret_header,
         unfit_for_a_header,
     },
     errors::Caller,
     login::{Freshness, Login},
     public_registries::PublicRegistry,
+    redact::{KnownSecrets, RequestSecrets},
     scope::Scope,
     settings::ConnectionSettings,
     single_flight::{FlightResult, Flights},
@@ -36,7 +40,7 @@ use super::{
     transport::{Transport, authority},
 };
 use crate::{
-    model::{Error, Host, Kind, Result},
+    model::{Error, Host, Kind, Repository, Result},
     remote::HostContext,
 };
 use challenge_cache::{AuthScheme, ChallengeCache, FirstRequest, Lookup};
@@ -52,8 +56,16 @@ pub(crate) struct Authenticator {
     challenges: Mutex<ChallengeCache>,
     tokens: Flights<TokenRequest, Token>,
     has_warned: AtomicBool,
-    /// The last identity that the provider returned.
-    identity: Mutex<ClientIdentity>,
+    used: Mutex<UsedIdentities>,
+}
+
+/// The identities that requests needed so far.
+#[derive(Debug, Default)]
+struct UsedIdentities {
+    /// Each once.
+    all: Vec<FoundIdentity>,
+    /// The repositories with credentials.
+    known: HashSet<Repository>,
 }
 
 #[derive(Debug)]
@@ -83,6 +95,11 @@ enum AuthMethod {
 impl Authorization {
     fn new(header: Option<HeaderValue>, method: AuthMethod) -> Self {
         Self { header, method, first_request: None }
+    }
+
+    /// No login, and no request that waits for its response.
+    pub(crate) fn none() -> Self {
+        Self::new(None, AuthMethod::Open)
     }
 
     /// The same login; no request waits for its response.
@@ -128,7 +145,7 @@ impl Authenticator {
             challenges: Mutex::default(),
             tokens: Flights::new(),
             has_warned: AtomicBool::new(false),
-            identity: Mutex::new(ClientIdentity::Anonymous),
+            used: Mutex::default(),
         }
     }
 
@@ -139,7 +156,7 @@ impl Authenticator {
         }
         loop {
             let gate = match self.lookup(scope) {
-                Lookup::Known(scheme) => return self.apply(scheme, scope).await,
+                Lookup::Known(scheme) => return self.apply_known(scheme, scope).await,
                 // if a login is required after all, the requests sent until then are refused
                 Lookup::Unknown(_) if self.base.scheme() == "http" => {
                     return Ok(Authorization::new(None, AuthMethod::Open));
@@ -153,6 +170,20 @@ impl Authenticator {
                 let method = AuthMethod::Open;
                 return Ok(Authorization { header: None, method, first_request });
             }
+        }
+    }
+
+    /// The login for a remembered scheme. If another repository's token service refuses, the
+    /// request is sent without a login, and the response names its own.
+    async fn apply_known(&self, scheme: AuthScheme, scope: &Scope) -> Result<Authorization> {
+        let is_learned = self.challenges.lock().is_learned(scope);
+        match self.apply(scheme, scope).await {
+            Err(error)
+                if !is_learned && matches!(error.kind(), Kind::Unauthorized | Kind::Denied) =>
+            {
+                Ok(Authorization::none())
+            }
+            applied => applied,
         }
     }
 
@@ -194,58 +225,110 @@ impl Authenticator {
                 self.tokens
                     .discard(request, |token| Some(&token.header) == refused.header.as_ref());
                 self.context.stats.retries.add(1);
-                self.token(request.clone()).await.map(Some)
+                self.token(request.clone(), scope).await.map(Some)
             }
             AuthMethod::Token { request, .. } => {
-                // the scheme came from another repository: this one may require another scope
-                let Some(AuthScheme::Bearer { realm, service, scope: challenged }) =
-                    self.choose(offered)?
-                else {
-                    return Ok(None);
-                };
-                let scopes = scope.scopes(challenged.as_deref());
-                if scopes == request.scopes || realm != request.realm {
-                    self.challenges.lock().record_futile(request.clone());
-                    return Ok(None);
-                }
-                let scheme = AuthScheme::Bearer { realm, service, scope: challenged };
-                self.challenges.lock().learn(scope, scheme);
-                self.token(TokenRequest { scopes, ..request.clone() }).await.map(Some)
+                self.switch_scheme(Some(request), scope, offered).await
             }
+            AuthMethod::Basic => self.switch_scheme(None, scope, offered).await,
             AuthMethod::Login(Freshness::Cached) => {
                 let CredentialProvider::Login(login) = &self.credentials else { return Ok(None) };
                 self.context.stats.retries.add(1);
                 self.log_in(login.as_ref(), Freshness::Renewed).await.map(Some)
             }
-            AuthMethod::Basic | AuthMethod::Login(Freshness::Renewed) => Ok(None),
+            AuthMethod::Login(Freshness::Renewed) => Ok(None),
         }
     }
 
-    /// The kind of the caller, from the last known identity.
-    pub(crate) fn caller(&self) -> Caller {
-        match (&self.credentials, self.known_identity()) {
-            (CredentialProvider::Login(_), _) => Caller::Managed,
-            (_, ClientIdentity::Anonymous) => Caller::Anonymous,
-            _ => Caller::Known,
-        }
-    }
-
-    /// The last identity that was needed; anonymous before.
-    pub(crate) fn known_identity(&self) -> ClientIdentity {
-        self.identity.lock().clone()
-    }
-
-    async fn identity(&self) -> Result<ClientIdentity> {
-        let identity = match &self.credentials {
-            CredentialProvider::Docker(docker) => docker.identity().await?,
-            CredentialProvider::Fixed(identity) => identity.clone(),
-            CredentialProvider::Login(_) => ClientIdentity::Anonymous,
+    /// Another login for a request whose login was refused. The scheme came from another
+    /// repository: this one may have another token service, or require another scope.
+    async fn switch_scheme(
+        &self,
+        refused: Option<&TokenRequest>,
+        scope: &Scope,
+        offered: &[Challenge],
+    ) -> Result<Option<Authorization>> {
+        let Some(scheme) = self.choose(offered)? else { return Ok(None) };
+        // nvcr.io names another token service after a refusal, which refuses anonymous clients
+        let is_borrowed = !self.challenges.lock().is_learned(scope);
+        let is_new = match (&scheme, refused) {
+            (AuthScheme::Bearer { realm, service, scope: challenged }, Some(refused))
+                if *realm == refused.realm && *service == refused.service =>
+            {
+                scope.scopes(challenged.as_deref()) != refused.scopes
+            }
+            (AuthScheme::Bearer { .. }, _) | (AuthScheme::Basic, Some(_)) => is_borrowed,
+            (AuthScheme::Basic | AuthScheme::Open, _) => false,
         };
-        self.identity.lock().clone_from(&identity);
-        if !matches!(identity, ClientIdentity::Anonymous) {
-            self.check_private()?;
+        let next = match is_new {
+            true => self.apply(scheme.clone(), scope).await,
+            false => Ok(Authorization::none()),
+        };
+        match next {
+            Ok(next) if next.header.is_some() => {
+                self.challenges.lock().learn(scope, scheme);
+                Ok(Some(next))
+            }
+            Err(error) if !matches!(error.kind(), Kind::Unauthorized | Kind::Denied) => Err(error),
+            // the registry's own refusal says more
+            _ => {
+                let futile = refused.cloned().into_iter();
+                futile.for_each(|request| self.challenges.lock().record_futile(request));
+                Ok(None)
+            }
         }
-        Ok(identity)
+    }
+
+    /// The kind of the caller, from the identity that the repository needed.
+    pub(crate) fn caller(&self, repository: &Repository) -> Caller {
+        match &self.credentials {
+            CredentialProvider::Login(_) => Caller::Managed,
+            _ if self.used.lock().known.contains(repository) => Caller::Known,
+            _ => Caller::Anonymous,
+        }
+    }
+
+    /// The secrets of a request with this header.
+    pub(crate) fn secrets(&self, header: Option<&HeaderValue>) -> RequestSecrets {
+        let known = match &self.credentials {
+            CredentialProvider::Login(login) => login.secrets(),
+            _ => KnownSecrets::default(),
+        };
+        RequestSecrets::of_login(header, self.used_identities(), known)
+    }
+
+    /// The identities that requests needed so far.
+    pub(crate) fn used_identities(&self) -> Vec<ClientIdentity> {
+        self.used.lock().all.iter().map(|found| found.identity.clone()).collect()
+    }
+
+    async fn identity(&self, repository: &Repository) -> Result<FoundIdentity> {
+        let found = match &self.credentials {
+            CredentialProvider::Docker(docker) => docker.identity(repository).await?,
+            CredentialProvider::Fixed(identity) => {
+                FoundIdentity { identity: identity.clone(), origin: None }
+            }
+            CredentialProvider::Login(_) => FoundIdentity::ANONYMOUS,
+        };
+        if matches!(found.identity, ClientIdentity::Anonymous) {
+            return Ok(found);
+        }
+        let mut used = self.used.lock();
+        used.known.insert(repository.clone());
+        let same = used.all.iter_mut().find(|known| known.origin == found.origin);
+        match same {
+            // a helper may have renewed it
+            Some(known) => known.identity.clone_from(&found.identity),
+            None => {
+                if let Some(origin) = &found.origin {
+                    tracing::info!("credentials for `{}`: {origin}", self.host);
+                }
+                used.all.push(found.clone());
+            }
+        }
+        drop(used);
+        self.check_private()?;
+        Ok(found)
     }
 
     fn check_private(&self) -> Result<()> {
@@ -261,24 +344,25 @@ impl Authenticator {
         match scheme {
             AuthScheme::Open => Ok(Authorization::new(None, AuthMethod::Open)),
             AuthScheme::Basic => {
-                let header = match self.identity().await? {
+                let header = match self.identity(&scope.repository).await?.identity {
                     ClientIdentity::Basic(user) => Some(basic_header(&user)?),
+                    ClientIdentity::Bearer(token) => Some(bearer_header(token.expose_secret())?),
                     _ => None,
                 };
                 Ok(Authorization::new(header, AuthMethod::Basic))
             }
             AuthScheme::Bearer { realm, service, scope: challenged } => {
                 let scopes = scope.scopes(challenged.as_deref());
-                self.token(TokenRequest { realm, service, scopes }).await
+                self.token(TokenRequest { realm, service, scopes, account: None }, scope).await
             }
         }
     }
 
     /// The identity for this token service: anonymous for one that does not belong to the registry.
-    async fn identity_at(&self, realm: &Url) -> Result<ClientIdentity> {
-        let identity = self.identity().await?;
-        if matches!(identity, ClientIdentity::Anonymous) || self.is_trusted(realm) {
-            return Ok(identity);
+    async fn identity_at(&self, realm: &Url, repository: &Repository) -> Result<FoundIdentity> {
+        let found = self.identity(repository).await?;
+        if matches!(found.identity, ClientIdentity::Anonymous) || self.is_trusted(realm) {
+            return Ok(found);
         }
         if !self.has_warned.swap(true, Relaxed) {
             let service = authority(realm);
@@ -289,12 +373,18 @@ impl Authenticator {
                 self.host
             );
         }
-        Ok(ClientIdentity::Anonymous)
+        Ok(FoundIdentity::ANONYMOUS)
     }
 
-    async fn token(&self, request: TokenRequest) -> Result<Authorization> {
+    async fn token(&self, wanted: TokenRequest, scope: &Scope) -> Result<Authorization> {
+        let found = self.identity_at(&wanted.realm, &scope.repository).await?;
+        if let ClientIdentity::Bearer(token) = &found.identity {
+            let header = bearer_header(token.expose_secret())?;
+            return Ok(Authorization::new(Some(header), AuthMethod::Basic));
+        }
+        let request = TokenRequest { account: found.origin, ..wanted };
         let client = TokenClient {
-            identity: self.identity_at(&request.realm).await?,
+            identity: found.identity,
             transport: self.transport.clone(),
             context: Arc::clone(&self.context),
         };
@@ -318,8 +408,7 @@ impl Authenticator {
             return Ok(find("basic").map(|_| AuthScheme::Basic));
         };
         let text = |name: &str| bearer.param(name).map(str::to_owned);
-        let first = self.challenges.lock().realm();
-        let realm = first.or_else(|| text("realm").and_then(|realm| Url::parse(&realm).ok()));
+        let realm = text("realm").and_then(|realm| Url::parse(&realm).ok());
         let realm = realm.filter(|realm| matches!(realm.scheme(), "https" | "http"));
         let Some(realm) = realm else {
             let problem = format!("`{}` requires a token and names no token service", self.host);
@@ -336,6 +425,10 @@ impl Authenticator {
         self.transport.is_private(realm)
             && (is_known || self.transport.same_origin(realm, &self.base))
     }
+}
+
+fn bearer_header(token: &str) -> Result<HeaderValue> {
+    secret_header(&format!("Bearer {token}")).ok_or_else(unfit_for_a_header)
 }
 
 #[cfg(test)]

@@ -1,32 +1,79 @@
-//! Certificates of private registries.
+//! Certificates of private registries, and the certificate that this program presents.
 
-use reqwest::Client;
+use std::fmt;
 
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use super::tls;
 use crate::model::{Error, Kind, Result};
 
 /// Certificates to trust in addition to the system's.
-#[derive(Debug, Clone)]
-pub struct Certificate(pub(crate) Vec<reqwest::Certificate>);
+#[derive(Debug, Clone, Default)]
+pub struct Certificate(pub(super) Vec<CertificateDer<'static>>);
 
 impl Certificate {
-    /// Parses a PEM file with one or more certificates.
+    /// Parses a PEM file with one or more certificates: CAs, or servers' own certificates.
     ///
     /// # Errors
     /// [`Kind::Configuration`] if it contains no valid certificate.
     pub fn from_pem(pem: &[u8]) -> Result<Self> {
-        let refused = |problem: &str| {
-            Error::new(Kind::Configuration, problem)
-                .hint("a certificate starts with `-----BEGIN CERTIFICATE-----`")
-        };
-        let found = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
-        if found.is_empty() {
-            return Err(refused("no PEM certificate found"));
+        let found = Self(read_certificates(pem)?);
+        // only a verifier reads their content
+        match tls::client_config(&found, None) {
+            Ok(_) => Ok(found),
+            Err(error) => Err(refused("the certificate is broken").because(error)),
         }
-        // only a client that is built reads their content
-        let usable = Client::builder().tls_certs_only(found.clone()).build();
-        usable.map_err(|error| refused("the certificate is broken").because(error))?;
-        Ok(Self(found))
     }
+
+    /// Both.
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self([&self.0[..], &other.0].concat())
+    }
+}
+
+/// A certificate with its key, to present to registries that require one.
+pub struct ClientCertificate {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+}
+
+impl ClientCertificate {
+    /// Parses the PEM texts of a certificate, with its intermediates, and of its key.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if one is invalid or they do not belong together.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self> {
+        let chain = read_certificates(certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+            Error::new(Kind::Configuration, "no usable private key found").because(error).hint(
+                "a key starts with `-----BEGIN PRIVATE KEY-----`; decrypt an encrypted one with `openssl pkey`",
+            )
+        })?;
+        let found = Self { chain, key };
+        match tls::client_config(&Certificate::default(), Some(&found)) {
+            Err(tls::SetupError::ClientCertificate(error)) => {
+                let problem = "the client certificate and its key do not belong together";
+                Err(Error::new(Kind::Configuration, problem).because(error))
+            }
+            _ => Ok(found),
+        }
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCertificate")
+    }
+}
+
+fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(|| refused("no PEM certificate found"))
+}
+
+fn refused(problem: &str) -> Error {
+    Error::new(Kind::Configuration, problem)
+        .hint("a certificate starts with `-----BEGIN CERTIFICATE-----`")
 }
 
 #[cfg(test)]
@@ -39,6 +86,17 @@ mod tests {
         for text in ["", "hello", "-----BEGIN CERTIFICATE-----\nnot base64!\n", broken] {
             let refused = Certificate::from_pem(text.as_bytes()).map(drop);
             assert_eq!(refused.map_err(|e| e.kind()), Err(Kind::Configuration), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_certificate_needs_its_own_key() {
+        let certificate = include_bytes!("tests/tls/client.pem");
+        let own = include_bytes!("tests/tls/client.key");
+        assert!(ClientCertificate::from_pem(certificate, own).is_ok());
+        for key in [&include_bytes!("tests/tls/server.key")[..], b"", certificate] {
+            let refused = ClientCertificate::from_pem(certificate, key).unwrap_err();
+            assert_eq!(refused.kind(), Kind::Configuration);
         }
     }
 }

@@ -26,13 +26,13 @@ use super::{
     read_body::read_body,
     redact::RequestSecrets,
     redirect::{expired_redirect, keeps_method, next_hop, redacted_path, refused_redirect},
-    scope::Scope,
+    scope::{Permission, Scope},
     settings::{ConnectionSettings, base},
     transport::{ConnectionPool, Transport, authority},
     upload::UploadMode,
 };
 use crate::{
-    model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter},
+    model::{Digest, Error, Host, Kind, ListedImage, Repository, Result, Tag, event::Counter},
     remote::{Allowance, HostContext},
 };
 
@@ -55,12 +55,17 @@ pub struct Registry {
     pub(crate) uploads: UploadMode,
     rate_limits: RateLimiters,
     auth: Authenticator,
+    /// The settings of other registries, for redirects to them.
+    other_registries: Arc<HashMap<Host, ConnectionSettings>>,
+    redirect_targets: Mutex<HashMap<Host, Arc<Authenticator>>>,
     permits: Arc<Semaphore>,
     pub(crate) allowance: Mutex<Option<Allowance>>,
     pub(crate) manifests_read: Counter,
     /// Digests of selected tags, from listings.
     listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
     pub(crate) manifest_head: Mutex<ManifestHead>,
+    /// The entries of indexes, from listings; `None` for an index that no listing tells.
+    pub(crate) listed_indexes: Mutex<HashMap<Digest, Option<Arc<[ListedImage]>>>>,
     /// Held while a fallback tag of referrers is read and written.
     pub(crate) fallback_tags: tokio::sync::Mutex<()>,
 }
@@ -73,7 +78,7 @@ pub(crate) struct RegistryMirror {
     pub(crate) is_gone: AtomicBool,
 }
 
-/// Whether the registry answers HEAD of a manifest as it answers GET.
+/// The registry's answers to HEAD of a manifest, compared with those to GET.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum ManifestHead {
     #[default]
@@ -91,6 +96,12 @@ pub(crate) struct MirroredBlob {
     pub(crate) reads: usize,
     /// True once a read was corrupt; mirrors are then skipped for this blob.
     pub(crate) is_damaged: bool,
+}
+
+/// Another registry, to which a registry redirects.
+struct RedirectTarget {
+    auth: Arc<Authenticator>,
+    scope: Scope,
 }
 
 impl Registry {
@@ -116,6 +127,10 @@ impl Registry {
             Some(certificate) => transport.trusting(certificate),
             None => transport.clone(),
         };
+        let transport = match &settings.client_certificate {
+            Some(certificate) => transport.presenting(certificate),
+            None => transport,
+        };
         let auth = Authenticator::new(&host, &base, &settings, &transport, &context);
         let max_connections = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
@@ -129,11 +144,14 @@ impl Registry {
             uploads: UploadMode::new(settings.allows_chunks),
             rate_limits: settings.rate_limits,
             auth,
+            other_registries: settings.other_registries,
+            redirect_targets: Mutex::default(),
             permits: Arc::new(Semaphore::new(max_connections)),
             allowance: Mutex::default(),
             manifests_read: Counter::default(),
             listed: Mutex::default(),
             manifest_head: Mutex::default(),
+            listed_indexes: Mutex::default(),
             fallback_tags: tokio::sync::Mutex::default(),
         })
     }
@@ -225,13 +243,13 @@ impl Registry {
                     true => authorization.unanswered(),
                     false => self.auth.accepted(authorization, request.scope),
                 }
-                return Err(self.explain(rejected.error));
+                return Err(self.explain(rejected.error, request.scope));
             }
             let challenges = &rejected.challenges;
             let next = self.auth.reauthorize(authorization, request.scope, challenges).await;
-            match next.map_err(|error| self.explain(error))? {
+            match next.map_err(|error| self.explain(error, request.scope))? {
                 Some(next) if logins < LOGINS => authorization = next,
-                _ => return Err(self.explain(rejected.error)),
+                _ => return Err(self.explain(rejected.error, request.scope)),
             }
             logins += 1;
         }
@@ -250,7 +268,7 @@ impl Registry {
             false => None,
         };
         let header = authorization.as_ref().and_then(|it| it.header.as_ref());
-        let secrets = RequestSecrets::of_login(header, self.auth.known_identity());
+        let secrets = self.auth.secrets(header);
         let subject = self.redacted_subject(method, url, &scope, &secrets);
         let permit = self.permit(self.rate_limiter(method, Operation::Upload)).await;
         Ok(PreparedUpload { subject, secrets, authorization, scope, permit })
@@ -288,12 +306,12 @@ impl Registry {
             let again = Error::new(Kind::Unavailable, "the login expired during the upload");
             return Err(again.because(rejected.error));
         }
-        let refusal = Some(self.explain(rejected.error));
+        let refusal = Some(self.explain(rejected.error, &scope));
         Ok(UploadAnswer { subject, url, status, headers, refusal })
     }
 
     async fn authorize(&self, scope: &Scope) -> Result<Authorization> {
-        self.auth.authorize(scope).await.map_err(|error| self.explain(error))
+        self.auth.authorize(scope).await.map_err(|error| self.explain(error, scope))
     }
 
     fn rate_limiter(&self, method: &Method, operation: Operation) -> Option<&RateLimiter> {
@@ -323,14 +341,18 @@ impl Registry {
         let ApiRequest { method, scope, operation, pool, .. } = request;
         let limiter = self.rate_limiter(method, *operation);
         let permit = self.permit(limiter).await;
-        let secrets = RequestSecrets::of_login(authorization, self.auth.known_identity());
+        let mut secrets = self.auth.secrets(authorization);
+        // the login at another registry, for the next request
+        let mut login_elsewhere = None;
         let mut url = request.url.clone();
         for redirects in 0..=REDIRECTS {
             let mut hop = Request::new(method.clone(), url.clone());
             *hop.headers_mut() = request.headers.clone();
             let is_own = self.owns(&url);
-            if let Some(value) = authorization.filter(|_| is_own) {
-                hop.headers_mut().insert(header::AUTHORIZATION, value.clone());
+            let was_logged_in_elsewhere = login_elsewhere.is_some();
+            let login = login_elsewhere.take();
+            if let Some(value) = login.or_else(|| authorization.filter(|_| is_own).cloned()) {
+                hop.headers_mut().insert(header::AUTHORIZATION, value);
             }
             if matches!(*method, Method::POST | Method::PUT) {
                 // also for an empty body: some proxies answer 411 without it
@@ -353,10 +375,29 @@ impl Registry {
                 if status == StatusCode::FORBIDDEN && redirects > 0 && !is_own {
                     return Err(expired_redirect(rejected.error));
                 }
-                return Ok(Err(Rejected {
-                    wants_login: is_own && rejected.wants_login,
-                    ..rejected
-                }));
+                if is_own || !rejected.wants_login {
+                    return Ok(Err(rejected));
+                }
+                // a token service needs no permit of this registry
+                let target = self.redirect_target(&url).filter(|_| !was_logged_in_elsewhere);
+                let Some(other) = target else {
+                    return Ok(Err(Rejected { wants_login: false, ..rejected }));
+                };
+                let offered = &rejected.challenges;
+                let login = other.auth.reauthorize(Authorization::none(), &other.scope, offered);
+                login_elsewhere = login.await?.and_then(|login| login.header);
+                secrets.add_identities(other.auth.used_identities());
+                if login_elsewhere.is_none() {
+                    let hint = format!(
+                        "`{}` redirects to `{}`, which requires a login: run `docker login {}`, or set `username` and `password` under its [registry.\"…\"]",
+                        self.host,
+                        authority(&url),
+                        authority(&url)
+                    );
+                    let error = rejected.error.hint(hint);
+                    return Ok(Err(Rejected { error, wants_login: false, ..rejected }));
+                }
+                continue;
             }
             if !matches!(*method, Method::GET | Method::HEAD) && !keeps_method(status) {
                 return Err(refused_redirect(&subject, status));
@@ -365,6 +406,23 @@ impl Registry {
         }
         let subject = self.redacted_subject(method, &request.url, scope, &secrets);
         Err(Error::new(Kind::Protocol, format!("{subject}: more than {REDIRECTS} redirects")))
+    }
+
+    /// The login of the other registry that this URL belongs to; `None` if it is not the URL of a
+    /// repository's content. That registry's own credentials are used, or none.
+    fn redirect_target(&self, url: &Url) -> Option<RedirectTarget> {
+        let host: Host = authority(url).parse().ok()?;
+        let path = url.path().strip_prefix("/v2/")?;
+        let end = path.find("/manifests/").or_else(|| path.find("/blobs/"))?;
+        let scope = Scope::new(&path[..end].parse().ok()?, Permission::Pull);
+        let mut targets = self.redirect_targets.lock();
+        let auth = targets.entry(host.clone()).or_insert_with(|| {
+            let settings = self.other_registries.get(&host).cloned().unwrap_or_default();
+            let base = url.join("/").unwrap_or_else(|_| url.clone());
+            let (transport, context) = (&self.transport, &self.context);
+            Arc::new(Authenticator::new(&host, &base, &settings, transport, context))
+        });
+        Some(RedirectTarget { auth: Arc::clone(auth), scope })
     }
 
     /// Returns `true` if the URL is the registry's own: no other receives its login.
@@ -399,8 +457,11 @@ impl Registry {
         }
     }
 
-    fn explain(&self, error: Error) -> Error {
-        let hint = hint(error.kind(), &self.host, self.auth.caller());
+    fn explain(&self, error: Error, scope: &Scope) -> Error {
+        if error.remedy().is_some() {
+            return error;
+        }
+        let hint = hint(error.kind(), &self.host, self.auth.caller(&scope.repository));
         hint.into_iter().fold(error, Error::hint)
     }
 

@@ -20,7 +20,7 @@ use crate::{
     remote::{ByteStream, body::corrupt},
 };
 
-/// How a 404 to the HEAD of a manifest is read while no HEAD of the registry has succeeded.
+/// The reading of a 404 to the HEAD of a manifest while no HEAD of the registry has succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absence {
     /// The manifest is missing most of the time: a 404 says so.

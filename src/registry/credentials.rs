@@ -4,9 +4,11 @@
 //! silently. Missing credentials are not an error.
 
 use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,16 +17,20 @@ use docker_credential::{CredentialRetrievalError, DockerCredential, get_credenti
 use futures::{FutureExt, TryFutureExt};
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{login::Login, public_registries::PublicRegistry, single_flight::Flights};
-use crate::model::{Error, Host, Kind, Result, UserPassword, text::printable_line};
+use super::{
+    auth_files::{AuthContent, AuthEntry, AuthFile, locations, wrong},
+    login::Login,
+    single_flight::Flights,
+};
+use crate::model::{Error, Host, Kind, Repository, Result, UserPassword, text::printable_line};
 
 /// The origin of a registry's credentials.
 #[derive(Debug, Clone, Default)]
 pub enum Credentials {
-    /// Docker's configuration file and credential helpers; anonymous if they have none.
+    /// The files and credential helpers of Docker, skopeo and podman; anonymous if they have none.
     #[default]
     Docker,
     /// A user name and a password.
@@ -41,6 +47,8 @@ pub(crate) enum ClientIdentity {
     Basic(UserPassword),
     /// An OAuth 2 refresh token.
     Token(SecretString),
+    /// A token for the registry itself.
+    Bearer(SecretString),
 }
 
 /// The `Authorization` header of a user name and a password.
@@ -70,77 +78,156 @@ const HELPER_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// Longest text of a helper that an error shows, in characters.
 const MESSAGE_LIMIT: usize = 400;
 
-/// Credentials from Docker's configuration; concurrent callers share one lookup.
+/// The credentials of a repository.
+#[derive(Debug, Clone)]
+pub(crate) struct FoundIdentity {
+    pub(crate) identity: ClientIdentity,
+    /// The key and the file that name them; `None` for credentials without a file.
+    pub(crate) origin: Option<String>,
+}
+
+impl FoundIdentity {
+    pub(crate) const ANONYMOUS: Self = Self { identity: ClientIdentity::Anonymous, origin: None };
+}
+
+/// Credentials from the files of Docker, skopeo and podman; concurrent callers share one lookup.
 #[derive(Debug)]
 pub(crate) struct DockerCredentials {
-    server: String,
-    config: Option<PathBuf>,
-    /// The identity, and the time of its lookup.
-    lookups: Flights<(), (ClientIdentity, Instant)>,
+    host: Host,
+    /// The files, and the time at which they were read.
+    files: Flights<(), (Arc<Vec<AuthFile>>, Instant)>,
+    /// The answers of helpers, by origin, with their times.
+    helpers: Flights<String, (ClientIdentity, Instant)>,
+    has_warned: AtomicBool,
 }
 
 impl DockerCredentials {
     pub(crate) fn new(host: &Host) -> Self {
-        let key = PublicRegistry::of(host).docker_config_key;
-        let server = key.map_or_else(|| host.to_string(), str::to_owned);
-        Self { server, config: config_file(), lookups: Flights::new() }
+        let (files, helpers) = (Flights::new(), Flights::new());
+        Self { host: host.clone(), files, helpers, has_warned: AtomicBool::new(false) }
     }
 
-    pub(crate) async fn identity(&self) -> Result<ClientIdentity> {
-        let Some(config) = &self.config else { return Ok(ClientIdentity::Anonymous) };
-        let is_usable = |found: &(ClientIdentity, Instant)| found.1.elapsed() < HELPER_LIFETIME;
-        let look_up = || {
-            let found = look_up_in_time(self.server.clone(), config.clone());
-            found.map_ok(|identity| (identity, Instant::now())).boxed()
+    pub(crate) async fn identity(&self, repository: &Repository) -> Result<FoundIdentity> {
+        let is_usable = |read: &(Arc<Vec<AuthFile>>, Instant)| read.1.elapsed() < HELPER_LIFETIME;
+        let read = || read_files().map_ok(|files| (files, Instant::now())).boxed();
+        let ((files, _), _) = self.files.obtain(&(), is_usable, read).await?;
+        for file in &*files {
+            for entry in file.entries(&self.host, repository) {
+                let identity = self.retrieve(file, &entry).await?;
+                if !matches!(identity, ClientIdentity::Anonymous) {
+                    let origin = Some(format!("key `{}` of `{}`", entry.key, file.name));
+                    return Ok(FoundIdentity { identity, origin });
+                }
+            }
+        }
+        self.warn_of_unused_keys(&files);
+        Ok(FoundIdentity::ANONYMOUS)
+    }
+
+    async fn retrieve(&self, file: &AuthFile, entry: &AuthEntry) -> Result<ClientIdentity> {
+        let AuthContent::Helper { name, servers } = &entry.content else {
+            return decode(&file.name, entry, &self.host);
         };
-        self.lookups.obtain(&(), is_usable, look_up).await.map(|((identity, _), _)| identity)
+        let is_usable = |found: &(ClientIdentity, Instant)| found.1.elapsed() < HELPER_LIFETIME;
+        let ask = || {
+            let asked = ask_in_time(file.name.clone(), name.clone(), servers.clone());
+            asked.map_ok(|identity| (identity, Instant::now())).boxed()
+        };
+        let origin = format!("{} {}", file.name, entry.key);
+        self.helpers.obtain(&origin, is_usable, ask).await.map(|((identity, _), _)| identity)
+    }
+
+    fn warn_of_unused_keys(&self, files: &[AuthFile]) {
+        if self.host.as_str() != Host::DOCKER_HUB {
+            return;
+        }
+        for file in files {
+            for key in file.unused_hub_keys() {
+                if !self.has_warned.swap(true, Relaxed) {
+                    tracing::warn!(
+                        "Docker Hub is used without credentials: the key `{key}` of `{}` is not Docker Hub's; \
+                         run `docker login`, or rename the key to `https://index.docker.io/v1/`",
+                        file.name
+                    );
+                }
+            }
+        }
     }
 }
 
-fn config_file() -> Option<PathBuf> {
-    let folder = env::var_os("DOCKER_CONFIG").filter(|folder| !folder.is_empty());
-    let home = || Some(Path::new(&env::var_os("HOME")?).join(".docker"));
-    Some(folder.map(PathBuf::from).or_else(home)?.join("config.json"))
+async fn read_files() -> Result<Arc<Vec<AuthFile>>> {
+    let read = || {
+        let files = locations(&|name| env::var_os(name)).into_iter();
+        files.filter_map(|location| location.read().transpose()).collect::<Result<Vec<_>>>()
+    };
+    match spawn_blocking(read).await {
+        Ok(files) => files.map(Arc::new),
+        Err(panic) => {
+            let problem = "cannot read the files with credentials";
+            Err(Error::new(Kind::Configuration, problem).because(panic))
+        }
+    }
 }
 
-async fn look_up_in_time(server: String, config: PathBuf) -> Result<ClientIdentity> {
-    let name = config.display().to_string();
+async fn ask_in_time(file: String, name: String, servers: Vec<String>) -> Result<ClientIdentity> {
+    let shown = file.clone();
     // a helper is a program, and blocks
-    match timeout(HELPER_TIMEOUT, spawn_blocking(move || look_up(&server, &config))).await {
+    match timeout(HELPER_TIMEOUT, spawn_blocking(move || ask(&file, &name, &servers))).await {
         Ok(Ok(found)) => found,
         Ok(Err(panic)) => {
-            Err(Error::new(Kind::Configuration, format!("cannot read `{name}`")).because(panic))
+            Err(Error::new(Kind::Configuration, format!("cannot read `{shown}`")).because(panic))
         }
         Err(_) => {
-            let problem = format!("the credential helper of `{name}` did not respond for 60 s");
+            let problem = format!("the credential helper of `{shown}` did not respond for 60 s");
             Err(Error::new(Kind::Configuration, problem)
                 .hint("run `docker login` once in this session: the helper may wait for input"))
         }
     }
 }
 
-fn look_up(server: &str, config: &Path) -> Result<ClientIdentity> {
-    match fs::read(config) {
-        Ok(text) => identity_in(&text, server, config),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ClientIdentity::Anonymous),
-        Err(error) => {
-            Err(wrong(config, format!("cannot read `{}`", config.display())).because(error))
+/// Asks the helper for each server until it has credentials.
+fn ask(file: &str, name: &str, servers: &[String]) -> Result<ClientIdentity> {
+    for server in servers {
+        let config = json!({ "credHelpers": { server.as_str(): name } });
+        let found = parse_entry(&config, server, file)?;
+        if !matches!(found, ClientIdentity::Anonymous) {
+            return Ok(found);
         }
     }
+    Ok(ClientIdentity::Anonymous)
 }
 
-fn wrong(config: &Path, problem: String) -> Error {
-    Error::new(Kind::Configuration, problem).hint(format!(
-        "repair `{}`, set `DOCKER_CONFIG` to another directory, or set `username` and `password` in the configuration",
-        config.display()
-    ))
+/// The credentials of a written entry; anonymous for a helper.
+pub(crate) fn decode(file: &str, entry: &AuthEntry, host: &Host) -> Result<ClientIdentity> {
+    let AuthContent::Written(written) = &entry.content else {
+        return Ok(ClientIdentity::Anonymous);
+    };
+    let text = |name: &str| written.get(name).and_then(Value::as_str).filter(|it| !it.is_empty());
+    if let Some(token) = text("registrytoken") {
+        return Ok(ClientIdentity::Bearer(token.into()));
+    }
+    let mut entry = Map::new();
+    for name in ["auth", "username", "password", "identitytoken"] {
+        // `base64` wraps its output after 76 characters
+        let unwrap = |text: &str| match name {
+            "auth" => text.split_ascii_whitespace().collect(),
+            _ => text.to_owned(),
+        };
+        entry.extend(text(name).map(|text| (name.to_owned(), unwrap(text).into())));
+    }
+    let server = host.as_str();
+    parse_entry(&json!({ "auths": { server: entry } }), server, file)
 }
 
-/// Reads the text of a Docker configuration file. Runs the helper that it names.
-pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<ClientIdentity> {
+/// Reads a configuration with one entry. Runs the helper that it names.
+fn parse_entry(config: &Value, server: &str, file: &str) -> Result<ClientIdentity> {
     use CredentialRetrievalError as Failure;
-    let helper = || format!("`docker-credential-{}`", helper_name(text, server));
-    let problem = match get_credential_from_reader(text, server) {
+    let helper = || {
+        let helper = config["credHelpers"][server].as_str().unwrap_or_default();
+        format!("`docker-credential-{}`", printable_line(helper, MESSAGE_LIMIT))
+    };
+    let text = Zeroizing::new(config.to_string());
+    let problem = match get_credential_from_reader(text.as_bytes(), server) {
         Ok(DockerCredential::UsernamePassword(username, password)) => {
             // some helpers return this for missing credentials
             if username.is_empty() && password.is_empty() {
@@ -166,50 +253,53 @@ pub(crate) fn identity_in(text: &[u8], server: &str, config: &Path) -> Result<Cl
         Err(Failure::MalformedHelperResponse) => {
             format!("the credential helper {} returns an invalid response", helper())
         }
-        Err(Failure::CredentialDecodingError | Failure::CredentialMismatchError) => {
-            format!("the entry for `{server}` in `{}` is broken", config.display())
-        }
-        Err(_) => format!("`{}` is not a Docker configuration file", config.display()),
+        Err(_) => format!("the entry for `{server}` in `{file}` is broken"),
     };
-    Err(wrong(config, problem))
-}
-
-/// The helper that Docker runs for the server.
-pub(crate) fn helper_name(config: &[u8], server: &str) -> String {
-    let config: Value = serde_json::from_slice(config).unwrap_or_default();
-    let own = config.get("credHelpers").and_then(|helpers| helpers.get(server));
-    let own = own.and_then(Value::as_str).filter(|name| !name.is_empty());
-    let name = own.or_else(|| config.get("credsStore")?.as_str());
-    printable_line(name.unwrap_or_default(), MESSAGE_LIMIT)
+    Err(wrong(file, problem))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(config: &str, server: &str) -> Result<String, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.json");
-        fs::write(&path, config).unwrap();
-        match look_up(server, &path) {
+    /// The credentials in this text, as `DockerCredentials` finds them.
+    fn found(config: &str, host: &str) -> Result<String, String> {
+        let look_up = || {
+            let file = AuthFile::parse("FILE".to_owned(), config.as_bytes())?;
+            let host: Host = host.parse().unwrap();
+            for entry in file.entries(&host, &"team/app".parse().unwrap()) {
+                let found = match &entry.content {
+                    AuthContent::Helper { name, servers } => ask("FILE", name, servers)?,
+                    AuthContent::Written(_) => decode("FILE", &entry, &host)?,
+                };
+                if !matches!(found, ClientIdentity::Anonymous) {
+                    return Ok(found);
+                }
+            }
+            Ok(ClientIdentity::Anonymous)
+        };
+        match look_up() {
             Ok(ClientIdentity::Anonymous) => Ok("anonymous".to_owned()),
             Ok(ClientIdentity::Basic(user)) => Ok(user.username),
             Ok(ClientIdentity::Token(_)) => Ok("token".to_owned()),
+            Ok(ClientIdentity::Bearer(_)) => Ok("bearer".to_owned()),
             Err(error) => {
+                let error: Error = error;
                 assert_eq!(error.kind(), Kind::Configuration);
-                Err(error.to_string().replace(&*path.to_string_lossy(), "FILE"))
+                Err(error.to_string())
             }
         }
     }
 
     #[test]
     fn missing_credentials_are_anonymous_and_broken_ones_are_an_error() {
-        let hub = "https://index.docker.io/v1/";
-        let auths = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"a.io":{"auth":"!"},"b.io":{"auth":"dTpw","identitytoken":"t"}}}"#;
-        for (config, server, expected) in [
+        let hub = "docker.io";
+        let auths = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"a.io":{"auth":"!"},"b.io":{"auth":"dTpw","identitytoken":"t"},"c.io":{"registrytoken":"t"}}}"#;
+        for (config, host, expected) in [
             (auths, hub, Ok("u")),
             (auths, "ghcr.io", Ok("anonymous")),
             (auths, "b.io", Ok("token")),
+            (auths, "c.io", Ok("bearer")),
             (auths, "a.io", Err("the entry for `a.io` in `FILE` is broken")),
             ("{}", hub, Ok("anonymous")),
             ("{", hub, Err("`FILE` is not a Docker configuration file")),
@@ -225,9 +315,18 @@ mod tests {
             ),
         ] {
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
-            assert_eq!(found(config, server), expected, "{config} {server}");
+            assert_eq!(found(config, host), expected, "{config} {host}");
         }
-        let nowhere = look_up("ghcr.io", Path::new("/nonexistent/config.json"));
-        assert!(matches!(nowhere, Ok(ClientIdentity::Anonymous)));
+    }
+
+    #[test]
+    fn an_auth_that_is_wrapped_after_76_characters_is_accepted() {
+        let pair = BASE64_STANDARD.encode(format!("robot:{}", "p".repeat(200)));
+        for separator in ["\\n", "\\r\\n", " "] {
+            let lines: Vec<_> = pair.as_bytes().chunks(76).map(String::from_utf8_lossy).collect();
+            let auth = lines.join(separator);
+            let config = format!("{{\"auths\":{{\"r.io\":{{\"auth\":\"{auth}{separator}\"}}}}}}");
+            assert_eq!(found(&config, "r.io").as_deref(), Ok("robot"), "{separator}");
+        }
     }
 }

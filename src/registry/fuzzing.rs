@@ -1,19 +1,18 @@
 //! The parsers of text from outside, for the fuzz tests only.
 
-use std::path::Path;
-
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::{
-    artifact_registry, challenge,
-    credentials::{self, ClientIdentity},
+    artifact_registry,
+    auth_files::{AuthContent, AuthEntry, AuthFile},
+    challenge, credentials,
     errors::{Operation, RefusalDetails},
     hub, paging, quay,
     redact::RequestSecrets,
     tag_page, token,
 };
-use crate::model::{Error, Listed, Result};
+use crate::model::{Error, Host, Listed, Repository, Result};
 
 /// The form of a tag listing.
 #[derive(Debug, Clone, Copy)]
@@ -69,15 +68,20 @@ pub fn token(body: &[u8]) -> Result<(), &'static str> {
     token::parse(body, Instant::now()).map(drop)
 }
 
-/// Returns `true` if Docker's configuration has credentials for the server; `None` if it names a
-/// helper, which is not run.
+/// Returns `true` if Docker's configuration has credentials for a repository of the host; `None` if
+/// it names a helper, which is not run.
 ///
 /// # Errors
 /// For a broken configuration.
-pub fn docker_config(text: &[u8], server: &str) -> Option<Result<bool>> {
-    if !credentials::helper_name(text, server).is_empty() {
-        return None;
+pub fn docker_config(text: &[u8], host: &Host, repository: &Repository) -> Option<Result<bool>> {
+    let file = match AuthFile::parse("config.json".to_owned(), text) {
+        Ok(file) => file,
+        Err(error) => return Some(Err(error)),
+    };
+    let entry = file.entries(host, repository).into_iter().next();
+    match entry {
+        None => Some(Ok(false)),
+        Some(AuthEntry { content: AuthContent::Helper { .. }, .. }) => None,
+        Some(entry) => Some(credentials::decode(&file.name, &entry, host).map(|_| true)),
     }
-    let identity = credentials::identity_in(text, server, Path::new("config.json"));
-    Some(identity.map(|identity| !matches!(identity, ClientIdentity::Anonymous)))
 }

@@ -5,12 +5,18 @@ use std::fmt;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 
+use super::redact::KnownSecrets;
 use crate::model::Result;
 
 /// Provides the `Authorization` header of one registry, such as ECR's from the AWS API.
 pub trait Login: Send + Sync + 'static {
     /// The header's value. It is sent verbatim, and to the registry's own host only.
     fn authorization(&self, freshness: Freshness) -> BoxFuture<'_, Result<SecretString>>;
+
+    /// Further secrets that a server may repeat.
+    fn secrets(&self) -> KnownSecrets {
+        KnownSecrets::default()
+    }
 }
 
 impl fmt::Debug for dyn Login {

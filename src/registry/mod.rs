@@ -13,6 +13,7 @@ pub(crate) mod transport;
 
 mod artifact_registry;
 mod auth;
+mod auth_files;
 mod certificate;
 mod challenge;
 mod content;
@@ -24,6 +25,7 @@ pub mod fuzzing;
 mod http;
 mod hub;
 mod paging;
+mod proxy;
 mod public_registries;
 mod quay;
 mod range;
@@ -34,6 +36,7 @@ mod referrers;
 mod scope;
 mod source;
 mod tag_page;
+mod tls;
 mod token;
 mod unescape;
 mod upload;
@@ -41,11 +44,13 @@ mod upload;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, ClientCertificate};
 pub use client::Registry;
 pub use credentials::Credentials;
 pub use login::{Freshness, Login};
 pub use paging::list_tags;
+pub use proxy::check_proxies;
 pub use rate_limit::{RateLimiter, RateLimiters};
+pub use redact::KnownSecrets;
 pub use settings::{ConnectionSettings, Scheme};
 pub use transport::{Network, Transport};

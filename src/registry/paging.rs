@@ -6,7 +6,10 @@
 //!
 //! Source: distribution specification, "Listing Tags"; RFC 8288.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, Method, header::LINK};
@@ -25,7 +28,7 @@ use super::{
     transport::{ConnectionPool, authority},
 };
 use crate::{
-    model::{Digest, Error, Kind, Listed, Repository, Result, Tag, TagQuery},
+    model::{Digest, Error, Kind, Listed, ListedImage, Repository, Result, Tag, TagQuery},
     remote::{Pages, retry::Retry, stall::stalled},
 };
 
@@ -37,6 +40,9 @@ const PAGES: usize = 2_000;
 
 /// The page size to ask for; ECR allows no more.
 const NAMES_PER_PAGE: u32 = 1_000;
+
+/// The largest number of indexes whose entries are remembered from pages: about 2 KiB each.
+const INDEXES: usize = 4_096;
 
 /// Lists every tag of the repository, page by page, in the registry's order.
 ///
@@ -220,11 +226,51 @@ impl<'a> RepositoryClient<'a> {
         }
     }
 
-    /// Fetches one page of another API: one attempt, without credentials.
+    /// Fetches one page of another API, and remembers the indexes that it names.
     async fn numbered_page(&self, listing: &NumberedListing, page: usize) -> Result<NumberedPage> {
+        let url = (listing.url)(&self.scope.repository, page);
+        let mut fetched = self.other_api(&url, listing.parse).await?;
+        let mut known = self.registry.listed_indexes.lock();
+        for (index, images) in fetched.indexes.drain().take(INDEXES.saturating_sub(known.len())) {
+            known.insert(index, Some(images.into()));
+        }
+        Ok(fetched)
+    }
+
+    /// The entries of an index that the tag points to, from a listing.
+    pub(crate) async fn listed_images(
+        &self,
+        tag: &Tag,
+        index: &Digest,
+    ) -> Option<Arc<[ListedImage]>> {
+        let Some(ListingApi::Numbered(listing)) = &self.registry.public.tag_listing else {
+            return None;
+        };
+        let api = listing.one_tag.as_ref()?;
+        let known = &self.registry.listed_indexes;
+        if let Some(known) = known.lock().get(index) {
+            return known.clone();
+        }
+        let url = (api.url)(&self.scope.repository, tag);
+        let found = self.other_api(&url, api.parse).await.unwrap_or_else(|error| {
+            tracing::debug!(?error, "cannot list the images of a tag");
+            HashMap::new()
+        });
+        let mut found: HashMap<_, Arc<[ListedImage]>> =
+            found.into_iter().map(|(index, images)| (index, images.into())).collect();
+        let found = found.remove(index);
+        known.lock().insert(index.clone(), found.clone());
+        found
+    }
+
+    /// Asks another API of the registry: one attempt, without credentials.
+    async fn other_api<T>(
+        &self,
+        url: &str,
+        parse: fn(&[u8]) -> serde_json::Result<T>,
+    ) -> Result<T> {
         let registry = self.registry;
-        let url = Url::parse(&(listing.url)(&self.scope.repository, page));
-        let url = url.expect("a repository's name fits into a URL");
+        let url = Url::parse(url).expect("a repository's name and a tag fit into a URL");
         let subject = registry.subject(&Method::GET, &url);
         let (request, pool) = (Request::new(Method::GET, url), ConnectionPool::Calls);
         let sent = registry.transport.send(pool, request, &registry.context, &subject).await?;
@@ -234,7 +280,7 @@ impl<'a> RepositoryClient<'a> {
         let stall = registry.context.policy.stall.read;
         let body = read_body(sent, PAGE_LIMIT, &subject, stall).await?;
         let problem = || format!("{subject}: the response is not a list");
-        (listing.parse)(&body).map_err(|cause| Error::new(Kind::Protocol, problem()).because(cause))
+        parse(&body).map_err(|cause| Error::new(Kind::Protocol, problem()).because(cause))
     }
 
     /// The error for a list that is longer than any real one.

@@ -5,9 +5,9 @@
 
 use super::{
     artifact_registry, hub, quay,
-    tag_page::{NumberedPage, ParseTags},
+    tag_page::{ListedIndexes, NumberedPage, ParseTags},
 };
-use crate::model::{Host, Repository};
+use crate::model::{Host, Repository, Tag};
 
 #[derive(Debug)]
 pub(crate) struct PublicRegistry {
@@ -44,6 +44,15 @@ pub(crate) struct NumberedListing {
     /// Reads at most one page for this many tags. More than 1 for a listing that does not report
     /// its number of pages.
     pub(crate) tags_per_page: usize,
+    /// The API that reads one tag with the entries of its index.
+    pub(crate) one_tag: Option<OneTagApi>,
+}
+
+/// An API that reads one tag with the entries of its index. Asked without credentials.
+#[derive(Debug)]
+pub(crate) struct OneTagApi {
+    pub(crate) url: fn(&Repository, &Tag) -> String,
+    pub(crate) parse: fn(&[u8]) -> serde_json::Result<ListedIndexes>,
 }
 
 const OTHER: PublicRegistry = PublicRegistry {
@@ -66,6 +75,7 @@ static TABLE: [PublicRegistry; 5] = [
             url: hub::url,
             parse: hub::parse,
             tags_per_page: 1,
+            one_tag: Some(OneTagApi { url: hub::tag_url, parse: hub::parse_tag }),
         })),
     },
     PublicRegistry {
@@ -74,6 +84,7 @@ static TABLE: [PublicRegistry; 5] = [
             url: quay::url,
             parse: quay::parse,
             tags_per_page: 4,
+            one_tag: None,
         })),
         ..OTHER
     },

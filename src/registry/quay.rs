@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
-use super::tag_page::{NumberedPage, listed};
+use super::tag_page::{ListedIndexes, NumberedPage, listed};
 use crate::model::Repository;
 
 #[derive(Deserialize)]
@@ -40,6 +40,7 @@ pub(crate) fn parse(page: &[u8]) -> serde_json::Result<NumberedPage> {
     let tag = |tag: &QuayTag| listed(&tag.name, tag.manifest_digest.as_deref(), tag.pushed());
     Ok(NumberedPage {
         tags: page.tags.iter().filter_map(tag).collect(),
+        indexes: ListedIndexes::new(),
         times: page.tags.iter().map(QuayTag::pushed).collect(),
         has_next: page.has_additional,
         pages: None,

@@ -4,11 +4,17 @@
 //! without secrets. A document with the login in it is rejected, because its content reaches more
 //! than errors: names, platforms, a report.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use std::sync::Arc;
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use http::{HeaderValue, header};
+use parking_lot::Mutex;
 use reqwest::{Request, Response};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use url::{Url, form_urlencoded};
 
 use super::{
@@ -23,6 +29,9 @@ const HIDDEN: &str = "(hidden)";
 /// Shorter texts, in bytes, occur by chance.
 const SHORTEST: usize = 4;
 
+/// The encoded forms of shorter texts, in bytes, occur by chance.
+const SHORTEST_TO_ENCODE: usize = 8;
+
 /// Shorter logins occur in a document by chance, because documents are longer than error texts.
 const SHORTEST_IN_DOCUMENTS: usize = 12;
 
@@ -31,12 +40,51 @@ const SHORTEST_IN_DOCUMENTS: usize = 12;
 const PUBLIC_PARAMETERS: &str = "account artifactType client_id digest from grant_type last limit \
      mount n page page_size scope service token_type";
 
+/// Secrets that no text shows, such as AWS credentials. Clones share them. Cannot be printed.
+#[derive(Clone, Default)]
+pub struct KnownSecrets(Arc<Mutex<Vec<SecretString>>>);
+
+impl KnownSecrets {
+    /// The secrets that are kept: credentials are renewed hourly, and old ones are worthless.
+    const KEPT: usize = 24;
+
+    /// Adds a secret, unless it is so short that it occurs by chance.
+    pub(crate) fn record(&self, secret: &str) {
+        let mut secrets = self.0.lock();
+        let is_known = secrets.iter().any(|known| known.expose_secret() == secret);
+        if secret.len() < SHORTEST_IN_DOCUMENTS || is_known {
+            return;
+        }
+        secrets.push(secret.to_owned().into());
+        if secrets.len() > Self::KEPT {
+            secrets.remove(0);
+        }
+    }
+
+    fn parts(&self) -> Vec<String> {
+        self.0.lock().iter().map(|secret| secret.expose_secret().to_owned()).collect()
+    }
+
+    /// Replaces every secret in the text.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        redact(text, self.parts())
+    }
+}
+
+impl std::fmt::Debug for KnownSecrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KnownSecrets")
+    }
+}
+
 /// The secrets of a request. Attached to its response; cannot be printed.
 #[derive(Clone, Default)]
 pub(crate) struct RequestSecrets {
     authorization: Option<HeaderValue>,
-    /// The identity that the token service received: the request itself may have a token only.
-    identity: Option<ClientIdentity>,
+    /// The identities that the token service received: the request itself may have a token only.
+    identities: Vec<ClientIdentity>,
+    /// Further secrets of the login.
+    known: KnownSecrets,
     url: Option<Url>,
     /// A form with a refresh token.
     form: Option<Bytes>,
@@ -49,14 +97,22 @@ impl RequestSecrets {
         let body = || request.body()?.as_bytes().map(Bytes::copy_from_slice);
         Self {
             authorization: request.headers().get(header::AUTHORIZATION).cloned(),
-            identity: None,
             url: Some(request.url().clone()),
             form: form.and_then(|_| body()),
+            ..Self::default()
         }
     }
 
-    pub(crate) fn of_login(authorization: Option<&HeaderValue>, identity: ClientIdentity) -> Self {
-        Self { authorization: authorization.cloned(), identity: Some(identity), ..Self::default() }
+    pub(crate) fn of_login(
+        authorization: Option<&HeaderValue>,
+        identities: Vec<ClientIdentity>,
+        known: KnownSecrets,
+    ) -> Self {
+        Self { authorization: authorization.cloned(), identities, known, ..Self::default() }
+    }
+
+    pub(crate) fn add_identities(&mut self, identities: Vec<ClientIdentity>) {
+        self.identities.extend(identities);
     }
 
     /// The secrets of the request that caused this response.
@@ -68,17 +124,13 @@ impl RequestSecrets {
     pub(crate) fn add_to_response(&self, response: &mut Response) {
         let carried = Self::for_response(response);
         let authorization = carried.authorization.or_else(|| self.authorization.clone());
-        let identity = self.identity.clone();
-        response.extensions_mut().insert(Self { authorization, identity, ..carried });
+        let Self { identities, known, .. } = self.clone();
+        response.extensions_mut().insert(Self { authorization, identities, known, ..carried });
     }
 
     /// Replaces every secret in the text.
     pub(crate) fn redact(&self, text: &str) -> String {
-        let mut parts = self.parts();
-        parts.retain(|part| part.len() >= SHORTEST);
-        // the longer ones may hold the shorter ones
-        parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
-        parts.iter().fold(text.to_owned(), |text, part| hide(&text, part))
+        redact(text, self.parts())
     }
 
     /// Replaces every secret in the error.
@@ -101,13 +153,20 @@ impl RequestSecrets {
     }
 
     fn login_parts(&self) -> Vec<String> {
-        let (basic, refresh) = match &self.identity {
-            Some(ClientIdentity::Basic(user)) => (basic_header(user).ok(), None),
-            Some(ClientIdentity::Token(refresh)) => (None, Some(refresh.expose_secret().into())),
-            Some(ClientIdentity::Anonymous) | None => (None, None),
-        };
-        let headers = [self.authorization.as_ref(), basic.as_ref()].into_iter().flatten();
-        headers.flat_map(credentials).chain(refresh).collect()
+        let mut parts = self.known.parts();
+        parts.extend(self.authorization.iter().flat_map(credentials));
+        for identity in &self.identities {
+            match identity {
+                ClientIdentity::Basic(user) => {
+                    parts.extend(basic_header(user).iter().flat_map(credentials));
+                }
+                ClientIdentity::Token(secret) | ClientIdentity::Bearer(secret) => {
+                    parts.push(secret.expose_secret().into());
+                }
+                ClientIdentity::Anonymous => {}
+            }
+        }
+        parts
     }
 
     fn parts(&self) -> Vec<String> {
@@ -138,6 +197,33 @@ pub(crate) fn public_query(url: &Url) -> String {
 
 fn is_public(parameter: &str) -> bool {
     PUBLIC_PARAMETERS.split(' ').any(|public| public == parameter)
+}
+
+/// Replaces every part in the text, and the encoded forms of every part.
+fn redact(text: &str, parts: Vec<String>) -> String {
+    let mut forms: Vec<String> = parts.iter().flat_map(|part| encoded(part)).collect();
+    forms.extend(parts.into_iter().filter(|part| part.len() >= SHORTEST));
+    // the longer ones may hold the shorter ones
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.dedup();
+    forms.iter().fold(text.to_owned(), |text, form| hide(&text, form))
+}
+
+/// The secret in hexadecimal, and in base64: the characters that depend only on the secret, after
+/// none, one or two other bytes, in both alphabets.
+fn encoded(secret: &str) -> Vec<String> {
+    if secret.len() < SHORTEST_TO_ENCODE {
+        return Vec::new();
+    }
+    let mut forms = vec![const_hex::encode(secret)];
+    for before in 0..3 {
+        let bytes = [&b"???"[..before], secret.as_bytes()].concat();
+        let (from, to) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
+        for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
+            forms.push(engine.encode(&bytes)[from..to].to_owned());
+        }
+    }
+    forms
 }
 
 /// Replaces the secret in the text, however it is escaped, and in any case: hosts appear in lower
@@ -277,8 +363,9 @@ mod tests {
     #[test]
     fn a_login_is_found_in_a_document_unless_it_is_too_short() {
         let login = |password: &str| {
-            let identity = ClientIdentity::Basic(UserPassword::new("u", password));
-            RequestSecrets::of_login(secret_header("Bearer ey.to.ken.of.it").as_ref(), identity)
+            let identities = vec![ClientIdentity::Basic(UserPassword::new("u", password))];
+            let header = secret_header("Bearer ey.to.ken.of.it");
+            RequestSecrets::of_login(header.as_ref(), identities, KnownSecrets::default())
         };
         for (password, document, expected) in [
             ("linux", r#"{"os":"linux","architecture":"amd64"}"#, false),
@@ -300,11 +387,42 @@ mod tests {
     #[test]
     fn a_refresh_token_is_hidden() {
         let realm = "https://a/token".parse().unwrap();
-        let wanted =
-            TokenRequest { realm, service: None, scopes: vec!["repository:x:pull".into()] };
+        let wanted = TokenRequest {
+            realm,
+            service: None,
+            scopes: vec!["repository:x:pull".into()],
+            account: None,
+        };
         let identity = ClientIdentity::Token("r&fresh".into());
         let secrets = RequestSecrets::of_request(&token::request(&identity, &wanted).unwrap());
         let redacted = secrets.redact("no r&fresh, no r%26fresh for repository:x:pull");
         assert_eq!(redacted, "no (hidden), no (hidden) for repository:x:pull");
+    }
+
+    #[test]
+    fn a_known_secret_is_hidden_in_every_form() {
+        let secret = "IQoJb3JpZ2luX2VjEJr//////+wEaCXVz=";
+        let secrets = KnownSecrets::default();
+        secrets.record(secret);
+        let url: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let json = serde_json::json!({ "headers": { "X-Amz-Security-Token": secret } }).to_string();
+        for text in [
+            format!("x-amz-security-token:{secret}\nhost:ecr"),
+            format!("X-Amz-Security-Token: {secret}"),
+            format!("?X-Amz-Security-Token={url}&x=1"),
+            json.clone(),
+            json.replace('/', r"\/"),
+            BASE64_STANDARD.encode(secret),
+            BASE64_STANDARD.encode(format!("a{secret}")),
+            BASE64_URL_SAFE_NO_PAD.encode(format!("ab{secret}")),
+            const_hex::encode(secret),
+            secret.to_uppercase(),
+        ] {
+            let redacted = secrets.redact(&text);
+            assert!(redacted.contains(HIDDEN), "{redacted}");
+            assert!(!redacted.contains("b3Jp") && !redacted.contains("CXVz"), "{redacted}");
+            assert!(redacted.len() < HIDDEN.len() + 45, "{redacted}");
+        }
+        assert_eq!(secrets.redact("another text"), "another text");
     }
 }

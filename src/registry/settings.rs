@@ -1,9 +1,13 @@
 //! The settings of the connection to one registry.
 
+use std::{collections::HashMap, sync::Arc};
+
 use url::Url;
 
 use super::{
-    certificate::Certificate, credentials::Credentials, public_registries::PublicRegistry,
+    certificate::{Certificate, ClientCertificate},
+    credentials::Credentials,
+    public_registries::PublicRegistry,
     rate_limit::RateLimiters,
 };
 use crate::model::{Error, Host, Kind, Result};
@@ -17,14 +21,18 @@ pub struct ConnectionSettings {
     pub auth_host: Option<Host>,
     /// Trusted in addition to the system's certificates.
     pub certificate: Option<Certificate>,
+    /// Presented to the registry.
+    pub client_certificate: Option<Arc<ClientCertificate>>,
     /// HTTP or HTTPS.
     pub scheme: Scheme,
     /// Concurrent requests, at least one.
     pub max_connections: usize,
     /// Registries that are asked first for content by digest.
     pub mirrors: Vec<(Host, ConnectionSettings)>,
-    /// Whether a blob may be uploaded in chunks if the registry refuses it whole.
+    /// `true` if a blob may be uploaded in chunks after the registry refused it whole.
     pub allows_chunks: bool,
+    /// The settings of other registries, for redirects to them.
+    pub other_registries: Arc<HashMap<Host, ConnectionSettings>>,
     /// Rate limits of its writes.
     pub rate_limits: RateLimiters,
 }
@@ -35,10 +43,12 @@ impl Default for ConnectionSettings {
             credentials: Credentials::Docker,
             auth_host: None,
             certificate: None,
+            client_certificate: None,
             scheme: Scheme::Usual,
             max_connections: 32,
             mirrors: Vec::new(),
             allows_chunks: true,
+            other_registries: Arc::default(),
             rate_limits: RateLimiters::default(),
         }
     }

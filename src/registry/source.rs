@@ -2,7 +2,10 @@
 //!
 //! Content by digest comes from the configured mirrors first, while they respond.
 
-use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use super::{
     client::{MirroredBlob, Registry},
@@ -10,7 +13,8 @@ use super::{
 };
 use crate::{
     model::{
-        Descriptor, Digest, Kind, RawManifest, Repository, Result, Tag, TagOrDigest, fallback_tag,
+        Descriptor, Digest, Kind, ListedImage, RawManifest, Repository, Result, Tag, TagOrDigest,
+        fallback_tag,
     },
     remote::{Allowance, ByteStream, PullLimits, Source},
 };
@@ -30,6 +34,15 @@ impl Source for Registry {
             tracing::debug!(registry = %self.host, %repository, ?error, "cannot list digests in bulk");
             HashMap::new()
         })
+    }
+
+    async fn listed_images(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        index: &Digest,
+    ) -> Option<Arc<[ListedImage]>> {
+        self.pull(repository).listed_images(tag, index).await
     }
 
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {

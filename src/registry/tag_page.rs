@@ -4,6 +4,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     fmt,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,7 +14,7 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 
-use crate::model::Listed;
+use crate::model::{Digest, Listed, ListedImage};
 
 /// Parses a page of `tags/list`.
 pub(crate) type ParseTags = fn(&[u8]) -> serde_json::Result<TagPage>;
@@ -34,10 +35,15 @@ pub(crate) const TAGS: usize = 1_000_000;
 /// The end of the year 9999, since 1970. A later push time is ignored.
 const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
+/// The entries of indexes, by the digest of the index.
+pub(crate) type ListedIndexes = HashMap<Digest, Vec<ListedImage>>;
+
 /// A page of a listing with numbered pages.
 #[derive(Debug)]
 pub(crate) struct NumberedPage {
     pub(crate) tags: Vec<Listed>,
+    /// The indexes that the tags point to, if the listing reports their entries.
+    pub(crate) indexes: ListedIndexes,
     /// The times by which the listing is sorted, newest first, one per entry.
     pub(crate) times: Vec<Option<SystemTime>>,
     pub(crate) has_next: bool,

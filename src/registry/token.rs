@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, header};
 use reqwest::Request;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
@@ -31,6 +32,8 @@ pub(crate) struct TokenRequest {
     pub(crate) realm: Url,
     pub(crate) service: Option<String>,
     pub(crate) scopes: Vec<String>,
+    /// The origin of the credentials: repositories of one registry can have several.
+    pub(crate) account: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -138,8 +141,9 @@ struct TokenResponse {
     token: Option<String>,
     #[serde(default)]
     access_token: Option<String>,
+    /// Seconds; some services write them as text.
     #[serde(default)]
-    expires_in: Option<f64>,
+    expires_in: Value,
 }
 
 /// Parses the response to a request of this time; the error completes "the response …".
@@ -147,8 +151,15 @@ pub(crate) fn parse(body: &[u8], requested: Instant) -> Result<Token, &'static s
     let response: TokenResponse = serde_json::from_slice(body).map_err(|_| "is not a token")?;
     let text =
         [response.token, response.access_token].into_iter().flatten().find(|t| !t.is_empty());
-    let header = secret_header(&format!("Bearer {}", text.ok_or("contains no token")?));
-    let lifetime = response.expires_in.filter(|seconds| *seconds >= 1.0).unwrap_or(60.0);
+    let header = secret_header(&format!(
+        "Bearer {}",
+        text.ok_or("contains neither `token` nor `access_token`")?
+    ));
+    let seconds = match &response.expires_in {
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_f64(),
+    };
+    let lifetime = seconds.filter(|seconds| *seconds >= 1.0).unwrap_or(60.0);
     // also renews tokens of years daily
     let lifetime = Duration::from_secs_f64(lifetime.min(86_400.0));
     // renews a fifth of the lifetime or 30 s before its end, and not in its first half
@@ -169,6 +180,7 @@ mod tests {
             realm: realm.parse().unwrap(),
             service: Some("a b".into()),
             scopes: vec!["repository:x:pull,push".into(), "repository:y:pull".into()],
+            account: None,
         }
     }
 
@@ -208,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_renewed_before_it_expires() {
+    async fn a_token_is_renewed_before_it_expires_also_if_the_time_is_a_text() {
         for (body, seconds) in [
             (r#"{"token":"t"}"#, 30),
             (r#"{"access_token":"t","expires_in":300}"#, 240),
@@ -216,6 +228,10 @@ mod tests {
             (r#"{"token":"t","expires_in":10}"#, 5),
             (r#"{"token":"t","expires_in":-1}"#, 30),
             (r#"{"token":"t","expires_in":1e300}"#, 69_120),
+            (r#"{"token":"t","expires_in":"300"}"#, 240),
+            (r#"{"token":"t","expires_in":" 300 "}"#, 240),
+            (r#"{"token":"t","expires_in":"soon"}"#, 30),
+            (r#"{"token":"t","expires_in":null}"#, 30),
         ] {
             let now = Instant::now();
             let token = parse(body.as_bytes(), now).unwrap();

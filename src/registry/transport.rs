@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{CONTENT_LENGTH, HOST},
@@ -22,15 +23,19 @@ use tokio::time::Instant;
 use url::{Host as UrlHost, Url};
 
 use super::{
-    certificate::Certificate,
+    certificate::{Certificate, ClientCertificate},
     redact::{RequestSecrets, public_query},
+    tls,
 };
 use crate::{
     model::{Descriptor, Error, Host, Kind, Result},
-    remote::{HostContext, RetryPolicy, stall::within},
+    remote::{HostContext, RetryPolicy, circuit_breaker::FailedRequest, stall::within_since},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A machine outside a cloud has no metadata service, and drops the packets to its address.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The network in which hosts are reached.
@@ -64,11 +69,14 @@ impl ConnectionPool {
 #[derive(Clone)]
 pub struct Transport {
     network: Network,
-    certificate: Option<Certificate>,
+    /// Trusted in addition to the system's.
+    certificate: Certificate,
+    client_certificate: Option<Arc<ClientCertificate>>,
+    connect_timeout: Duration,
     names: Option<Arc<dyn Resolve>>,
     /// By [`ProxyRoute`] and [`ConnectionPool`]; made on first use, because reading the system's
     /// certificates takes longer than a request.
-    clients: Arc<[OnceLock<Result<[Client; 2]>>; 3]>,
+    clients: Arc<[OnceLock<Result<[Client; 2]>>; 4]>,
 }
 
 /// The route of a request.
@@ -80,18 +88,44 @@ enum ProxyRoute {
     Local,
     /// To this machine without TLS, which needs no CA certificates.
     Bare,
+    /// To a metadata service of a cloud, at a link-local address.
+    Metadata,
+}
+
+impl From<Network> for Transport {
+    fn from(network: Network) -> Self {
+        Self::new(network)
+    }
 }
 
 impl Transport {
     /// Opens no connection and reads no certificate yet.
     pub fn new(network: Network) -> Self {
-        Self { network, certificate: None, names: None, clients: Arc::default() }
+        Self {
+            network,
+            certificate: Certificate::default(),
+            client_certificate: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            names: None,
+            clients: Arc::default(),
+        }
     }
 
     /// The same network with separate connections that also trust this certificate.
     pub fn trusting(&self, certificate: &Certificate) -> Self {
-        let certificate = Some(certificate.clone());
+        let certificate = self.certificate.and(certificate);
         Self { certificate, clients: Arc::default(), ..self.clone() }
+    }
+
+    /// The same network with separate connections that present this certificate.
+    pub fn presenting(&self, certificate: &Arc<ClientCertificate>) -> Self {
+        let client_certificate = Some(Arc::clone(certificate));
+        Self { client_certificate, clients: Arc::default(), ..self.clone() }
+    }
+
+    /// The same network with separate connections and this timeout to open one.
+    pub(crate) fn connecting_within(&self, connect_timeout: Duration) -> Self {
+        Self { connect_timeout, clients: Arc::default(), ..self.clone() }
     }
 
     /// The same network with separate connections and this name resolver.
@@ -101,7 +135,7 @@ impl Transport {
 
     #[cfg(test)]
     pub(crate) fn has_own_ca(&self) -> bool {
-        self.certificate.is_some()
+        !self.certificate.0.is_empty()
     }
 
     /// The network in which hosts are reached.
@@ -112,24 +146,25 @@ impl Transport {
     fn client(&self, pool: ConnectionPool, url: &Url) -> Result<&Client> {
         let route = match (self.is_sandbox(), is_loopback(url), url.scheme()) {
             (true, ..) | (_, true, "http") => ProxyRoute::Bare,
+            (_, _, "http") if is_link_local(url) => ProxyRoute::Metadata,
             (_, true, _) => ProxyRoute::Local,
             _ => ProxyRoute::Outer,
         };
         let made = self.clients[route as usize].get_or_init(|| {
-            let calls = self.builder(route).http2_keep_alive_interval(KEEPALIVE);
-            let calls = calls.http2_keep_alive_timeout(KEEPALIVE).build();
-            let blobs = self.builder(route).http1_only().build();
-            let made = calls.and_then(|calls| Ok([calls, blobs?]));
-            made.map_err(|error| {
-                Error::new(Kind::Configuration, "cannot set up TLS").because(error).hint(
-                    "install the system's CA certificates (package `ca-certificates`), or set `SSL_CERT_FILE` or `ca_file`",
-                )
-            })
+            let calls = self.builder(route, ConnectionPool::Calls)?;
+            let calls = calls.http2_keep_alive_interval(KEEPALIVE);
+            let calls = calls.http2_keep_alive_timeout(KEEPALIVE).build().map_err(no_client)?;
+            let blobs = self.builder(route, ConnectionPool::Blobs)?.http1_only().build();
+            Ok([calls, blobs.map_err(no_client)?])
         });
         made.as_ref().map(|clients| &clients[pool as usize]).map_err(Error::clone)
     }
 
-    fn builder(&self, route: ProxyRoute) -> ClientBuilder {
+    fn builder(&self, route: ProxyRoute, pool: ConnectionPool) -> Result<ClientBuilder> {
+        let connect_timeout = match route {
+            ProxyRoute::Metadata => METADATA_TIMEOUT,
+            _ => self.connect_timeout,
+        };
         let builder = Client::builder()
             .user_agent(concat!("ecr-mirror/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
@@ -138,20 +173,46 @@ impl Transport {
             .no_brotli()
             .no_zstd()
             .no_deflate()
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(connect_timeout)
             .tcp_nodelay(true)
             .tcp_keepalive(KEEPALIVE);
-        let builder = match (route, &self.certificate) {
-            (ProxyRoute::Bare, _) => builder.tls_certs_only([]),
-            (_, Some(extra)) => builder.tls_certs_merge(extra.0.clone()),
-            (_, None) => builder,
+        let builder = match route {
+            ProxyRoute::Bare | ProxyRoute::Metadata => builder.tls_certs_only([]),
+            ProxyRoute::Outer | ProxyRoute::Local => {
+                let client = self.client_certificate.as_deref();
+                let config = tls::client_config(&self.certificate, client);
+                let mut config = config.map_err(no_client)?;
+                config.alpn_protocols = match pool {
+                    ConnectionPool::Calls => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+                    ConnectionPool::Blobs => vec![b"http/1.1".to_vec()],
+                };
+                builder.tls_backend_preconfigured(config)
+            }
         };
         let names = self.names.iter().cloned();
         let builder = names.fold(builder, ClientBuilder::dns_resolver);
-        match route {
+        Ok(match route {
             ProxyRoute::Outer => builder,
-            ProxyRoute::Local | ProxyRoute::Bare => builder.no_proxy(),
-        }
+            ProxyRoute::Local | ProxyRoute::Bare | ProxyRoute::Metadata => builder.no_proxy(),
+        })
+    }
+
+    /// Sends a request of another protocol and reads the response: follows no circuit breaker and
+    /// counts nothing.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request,
+        subject: &str,
+    ) -> Result<http::Response<Bytes>> {
+        let client = self.client(ConnectionPool::Calls, request.url())?;
+        let response = client.execute(request).await;
+        let mut response = response.map_err(|error| no_response(error, subject))?;
+        let mut read = http::Response::new(Bytes::new());
+        *read.status_mut() = response.status();
+        *read.headers_mut() = std::mem::take(response.headers_mut());
+        let body = response.bytes().await;
+        *read.body_mut() = body.map_err(|error| no_response(error, subject))?;
+        Ok(read)
     }
 
     pub(crate) fn is_sandbox(&self) -> bool {
@@ -201,7 +262,7 @@ impl Transport {
         context.stats.requests.add(1);
         let sent = Instant::now();
         let problem = format!("{subject}: no response for");
-        let answered = within(limit, &problem, client.execute(request)).await;
+        let (answered, resumed) = within_since(limit, &problem, client.execute(request)).await;
         let ms = sent.elapsed().as_millis();
         if let Ok(Ok(response)) = &answered {
             let bytes = pushed.filter(|bytes| *bytes > 0);
@@ -210,6 +271,8 @@ impl Transport {
         } else {
             tracing::debug!(ms, "{subject}{query}: no response");
         }
+        let failed =
+            |error: &Error| breakers.failed(outage, &host, &FailedRequest { sent, resumed, error });
         let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -217,19 +280,19 @@ impl Transport {
                 let is_hosts = error.is_connect() || !streams;
                 let error = no_response(error, subject);
                 if is_hosts && error.kind() == Kind::Unavailable {
-                    breakers.failed(outage, &host, sent, &error);
+                    failed(&error);
                 }
                 return Err(error);
             }
             Err(error) => {
-                breakers.failed(outage, &host, sent, &error);
+                failed(&error);
                 return Err(error);
             }
         };
         match is_host_failure(response.status()) {
             true => {
                 let problem = format!("{subject}: {}", response.status().as_u16());
-                breakers.failed(outage, &host, sent, &Error::new(Kind::Unavailable, problem));
+                failed(&Error::new(Kind::Unavailable, problem));
             }
             false => breakers.succeeded(&host),
         }
@@ -267,6 +330,18 @@ fn is_loopback(url: &Url) -> bool {
     authority(url).parse::<Host>().is_ok_and(|host| host.is_loopback())
 }
 
+/// Returns `true` for the addresses of the clouds' metadata services.
+///
+/// Source: ECS, EKS and EC2 user guides: 169.254.169.254, 169.254.170.2, 169.254.170.23, and their
+/// addresses below `fd00:ec2::`.
+fn is_link_local(url: &Url) -> bool {
+    match url.host() {
+        Some(UrlHost::Ipv4(address)) => address.is_link_local(),
+        Some(UrlHost::Ipv6(address)) => address.segments()[..2] == [0xfd00, 0x0ec2],
+        _ => false,
+    }
+}
+
 fn readdress(address: SocketAddr, request: &mut Request) {
     if let Ok(name) = HeaderValue::from_str(&authority(request.url())) {
         request.headers_mut().insert(HOST, name);
@@ -282,16 +357,23 @@ fn readdress(address: SocketAddr, request: &mut Request) {
     let _ = url.set_port(Some(address.port()));
 }
 
+/// The error for a client that cannot be made.
+fn no_client(error: impl StdError + Send + Sync + 'static) -> Error {
+    Error::new(Kind::Configuration, "cannot set up TLS").because(error).hint(
+        "install the system's CA certificates (package `ca-certificates`), or set `SSL_CERT_FILE` or `ca_file`",
+    )
+}
+
 /// The error for a request without a response.
 fn no_response(error: reqwest::Error, subject: &str) -> Error {
+    // TLS 1.3 refuses a client without a certificate after its handshake
+    let failed = causes(&error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    if let Some((kind, hint)) = failed.map(tls::explain) {
+        return Error::new(kind, format!("{subject}: the TLS handshake failed"))
+            .because(error.without_url())
+            .hint(hint);
+    }
     let (kind, problem, hint) = match error.is_connect() {
-        true if is_tls(&error) => (
-            Kind::Configuration,
-            "the TLS handshake failed",
-            Some(
-                "set `ca_file` if the registry has its own CA, or `plain_http = true` if it uses plain HTTP",
-            ),
-        ),
         _ if is_head_too_large(&error) => {
             (Kind::Protocol, "the response has too many headers", None)
         }
@@ -318,12 +400,6 @@ pub(crate) fn connection_broke(error: reqwest::Error, subject: &str) -> Error {
 fn is_head_too_large(error: &reqwest::Error) -> bool {
     let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
     errors.any(hyper::Error::is_parse_too_large)
-}
-
-/// Returns `true` if a TLS handshake failed: rustls wraps its errors in I/O errors.
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut errors = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
-    errors.any(|io| io.kind() == io::ErrorKind::InvalidData)
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {

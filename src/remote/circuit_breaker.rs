@@ -31,6 +31,15 @@ impl Default for OutagePolicy {
     }
 }
 
+/// A request that got no response, or a 5xx.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FailedRequest<'a> {
+    pub(crate) sent: Instant,
+    /// When the process continued after a suspension that happened since.
+    pub(crate) resumed: Option<Instant>,
+    pub(crate) error: &'a Error,
+}
+
 /// The recent results of one host. Pure: callers pass the time.
 #[derive(Debug, Default)]
 struct Breaker {
@@ -63,7 +72,14 @@ impl Breaker {
     }
 
     /// Records that a request got no response, or a 5xx.
-    fn failed(&mut self, outage: &OutagePolicy, sent: Instant, now: Instant, error: &Error) {
+    ///
+    /// A suspension of the process hides what the host did: earlier failures prove nothing then.
+    fn failed(&mut self, outage: &OutagePolicy, failure: &FailedRequest<'_>, now: Instant) {
+        let FailedRequest { sent, resumed, error } = *failure;
+        if resumed.is_some_and(|resumed| self.since.is_none_or(|since| since < resumed)) {
+            *self = Self { answered: self.answered, ..Self::default() };
+        }
+        let sent = resumed.map_or(sent, |resumed| resumed.max(sent));
         // a request sent before the last response proves no failure before that response
         let sent = self.answered.map_or(sent, |answered| answered.max(sent));
         let since = *self.since.get_or_insert(sent);
@@ -110,10 +126,10 @@ impl Breakers {
         }
     }
 
-    pub(crate) fn failed(&self, outage: &OutagePolicy, host: &str, sent: Instant, error: &Error) {
+    pub(crate) fn failed(&self, outage: &OutagePolicy, host: &str, failure: &FailedRequest<'_>) {
         let mut breakers = self.0.lock();
         let breaker = breakers.entry(host.to_owned()).or_default();
-        breaker.failed(outage, sent, Instant::now(), error);
+        breaker.failed(outage, failure, Instant::now());
     }
 }
 
@@ -177,8 +193,9 @@ mod tests {
                 let now = second(*at);
                 match event {
                     Failures(sent, number) => (0..*number).for_each(|_| {
-                        let error = Error::new(Kind::Unavailable, "503");
-                        breaker.failed(&outage, second(*sent), now, &error);
+                        let error = &Error::new(Kind::Unavailable, "503");
+                        let failure = FailedRequest { sent: second(*sent), resumed: None, error };
+                        breaker.failed(&outage, &failure, now);
                     }),
                     Success => breaker.succeeded(now),
                     Nothing => {}
@@ -186,5 +203,25 @@ mod tests {
                 assert_eq!(breaker.allows(&outage, now), *allowed, "{name}, second {at}");
             }
         }
+    }
+
+    #[test]
+    fn failures_of_requests_that_a_suspension_cut_do_not_open_the_breaker() {
+        let (mut breaker, begun) = (Breaker::default(), Instant::now());
+        let (outage, error) = (OutagePolicy::default(), &Error::new(Kind::Unavailable, "reset"));
+        let second = |second: u64| begun + Duration::from_secs(second);
+        let mut fail = |sent, resumed: Option<u64>, now| {
+            let failure = FailedRequest { sent: second(sent), resumed: resumed.map(second), error };
+            breaker.failed(&outage, &failure, second(now));
+            breaker.allows(&outage, second(now))
+        };
+        for _ in 0..9 {
+            assert!(fail(0, None, 5), "before the suspension");
+        }
+        for _ in 0..32 {
+            assert!(fail(5, Some(95), 95), "cut by the suspension");
+        }
+        assert!(fail(96, None, 124));
+        assert!(!fail(96, None, 125), "the host fails since the process continued");
     }
 }

@@ -4,10 +4,17 @@
 //! it is marked exhausted, so that no outer level multiplies the attempts. Every attempt but the
 //! first is paid from the host's [`RetryBudget`].
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep},
+};
 
 use super::{
     circuit_breaker::{Breakers, OutagePolicy},
@@ -15,7 +22,7 @@ use super::{
     retry_budget::RetryBudget,
     stall::StallTimeouts,
 };
-use crate::model::{Error, Result, event::Counter};
+use crate::model::{Error, Kind, Result, event::Counter};
 
 /// Traffic, counted where the request or the byte passes.
 #[derive(Debug, Default)]
@@ -39,6 +46,8 @@ pub struct RetryPolicy {
     pub stall: StallTimeouts,
     /// When a host counts as down.
     pub outage: OutagePolicy,
+    /// The longest wait that a source may ask for; `None` for other sides, where `retry` bounds it.
+    max_wait: Option<MaxWait>,
     pub(crate) breakers: Arc<Breakers>,
     budget: Arc<RetryBudget>,
     /// The budgets of a run, by configured host. A registry's CDN, token service and listing draw
@@ -65,6 +74,44 @@ impl RetryPolicy {
     }
 }
 
+/// The longest wait that a source may ask for in one answer (`Retry-After`).
+#[derive(Debug, Clone, Copy)]
+pub struct MaxWait {
+    /// The wait.
+    pub limit: Duration,
+    /// The end of the run: a longer wait is in vain.
+    pub deadline: Option<Instant>,
+}
+
+impl Default for MaxWait {
+    fn default() -> Self {
+        Self { limit: Duration::from_secs(300), deadline: None }
+    }
+}
+
+impl MaxWait {
+    /// The error for an image that waits for the next run, because the source asks to wait longer
+    /// or has asked too often.
+    fn deferred(&self, error: Error, asked: Duration) -> Error {
+        // a longer one is made up, and its date may not exist
+        let asked = Duration::from_secs(asked.as_secs().min(365 * 24 * 3600));
+        let problem =
+            format!("the registry asks to wait for {}", humantime::format_duration(asked));
+        let time = humantime::format_rfc3339_seconds(SystemTime::now() + asked);
+        let option = match self.deadline {
+            Some(_) if asked <= self.limit => "--deadline",
+            _ => "--max-wait",
+        };
+        let hint = format!("run again after {time}, or raise `{option}`");
+        Error::new(Kind::PullLimit, problem).because(error).hint(hint)
+    }
+
+    fn allows(&self, wait: Duration) -> bool {
+        let end = Instant::now().checked_add(wait);
+        wait <= self.limit && self.deadline.is_none_or(|at| end.is_some_and(|end| end < at))
+    }
+}
+
 /// Traffic counters of one side of a run, and the policy of one of its hosts.
 #[derive(Debug, Clone, Default)]
 pub struct HostContext {
@@ -72,12 +119,45 @@ pub struct HostContext {
     pub stats: Arc<TrafficStats>,
     /// Retry and timeout policy of this host.
     pub policy: RetryPolicy,
+    pub(crate) calls: Arc<CallLimit>,
+}
+
+/// Concurrent calls of a side whose connections nothing else limits.
+#[derive(Debug)]
+pub(crate) struct CallLimit(Semaphore);
+
+impl CallLimit {
+    /// As many as images are planned at once.
+    const DEFAULT: usize = 512;
+}
+
+impl Default for CallLimit {
+    fn default() -> Self {
+        Self(Semaphore::new(Self::DEFAULT))
+    }
 }
 
 impl HostContext {
     /// The same counters with this host's retry budget.
     pub fn for_host(&self, host: &str) -> Self {
-        Self { stats: Arc::clone(&self.stats), policy: self.policy.for_host(host) }
+        Self { policy: self.policy.for_host(host), ..self.clone() }
+    }
+
+    /// The same counters and budgets with another wait for a source that asks for one.
+    pub fn waiting(&self, max_wait: MaxWait) -> Self {
+        let policy = RetryPolicy { max_wait: Some(max_wait), ..self.policy.clone() };
+        Self { policy, ..self.clone() }
+    }
+
+    /// Waits until a call of this side may be sent. The call holds the permit.
+    pub(crate) async fn call_permit(&self) -> SemaphorePermit<'_> {
+        self.calls.0.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Limits the concurrent calls, before the first one.
+    pub(crate) fn limit_calls(&self, calls: usize) {
+        let surplus = self.calls.0.available_permits().saturating_sub(calls.max(1));
+        self.calls.0.forget_permits(surplus);
     }
 
     /// Runs the operation until it succeeds, fails permanently, or attempts run out.
@@ -122,7 +202,18 @@ impl HostContext {
     }
 
     fn spend_retry(&self, retry: Retry, error: Error, attempt: u32) -> Result<Duration> {
-        let Some(wait) = retry.wait(&error, attempt) else { return Err(error.exhausted()) };
+        let asked = error.retry_after().filter(|_| error.is_transient());
+        let wait = match (self.policy.max_wait, asked) {
+            (Some(max), Some(asked)) if attempt < retry.attempts && max.allows(asked) => {
+                Some(asked)
+            }
+            (Some(max), Some(asked)) if error.kind() == Kind::Throttled => {
+                return Err(max.deferred(error, asked));
+            }
+            (Some(_), Some(_)) => None,
+            _ => retry.wait(&error, attempt),
+        };
+        let Some(wait) = wait else { return Err(error.exhausted()) };
         if !self.policy.budget.spend() {
             let remedy = error.remedy().unwrap_or("run again when the host is up").to_owned();
             let error = error.context("not retried, the retry budget of this host is spent");
@@ -149,7 +240,8 @@ impl SideContexts {
     /// Contexts with counters at zero. The three sides share the policy's budgets.
     pub fn new(policy: &RetryPolicy) -> Self {
         let side = || Arc::new(HostContext { policy: policy.clone(), ..HostContext::default() });
-        Self { source: side(), destination: side(), ecr_api: side() }
+        let source = Arc::new(side().waiting(MaxWait::default()));
+        Self { source, destination: side(), ecr_api: side() }
     }
 }
 
@@ -241,6 +333,53 @@ mod tests {
         assert_eq!(attempts_until_final(failing(Kind::Throttled, Some(7))).await, 6);
         assert_eq!(started.elapsed(), Duration::from_secs(35));
         assert_eq!(attempts_until_final(failing(Kind::Throttled, Some(3600))).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_asks_to_wait_is_waited_for_up_to_the_limit_and_the_deadline() {
+        let second = Duration::from_secs(1);
+        // the wait asked for, the limit, the deadline, and the result: waited for, or a hint
+        for (asked, limit, deadline, expected) in [
+            (40, 300, None, Ok(())),
+            (300, 300, Some(301), Ok(())),
+            (301, 300, None, Err("--max-wait")),
+            (3_600, 300, Some(10), Err("--max-wait")),
+            (60, 300, Some(60), Err("--deadline")),
+            (60, 0, None, Err("--max-wait")),
+            (u64::MAX, 300, None, Err("--max-wait")),
+        ] {
+            let deadline = deadline.map(|at| Instant::now() + at * second);
+            let context = HostContext::default();
+            let context = context.waiting(MaxWait { limit: limit * second, deadline });
+            let (started, mut attempts) = (Instant::now(), 0);
+            let result = context.retry(|| {
+                attempts += 1;
+                let error = failing(Kind::Throttled, Some(asked));
+                std::future::ready(if attempts == 1 { Err(error) } else { Ok(()) })
+            });
+            match (result.await, expected) {
+                (Ok(()), Ok(())) => assert_eq!(started.elapsed(), asked as u32 * second),
+                (Err(error), Err(option)) => {
+                    assert_eq!((error.kind(), attempts), (Kind::PullLimit, 1));
+                    let hint = error.remedy().unwrap();
+                    assert!(hint.contains("run again after 2") && hint.contains(option), "{hint}");
+                    assert_eq!(started.elapsed(), Duration::ZERO);
+                }
+                (result, _) => panic!("{asked}: {result:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_asks_to_wait_again_and_again_is_left_to_the_next_run() {
+        let context = HostContext::default().waiting(MaxWait::default());
+        let started = Instant::now();
+        let refused = || std::future::ready(Err::<(), _>(failing(Kind::Throttled, Some(60))));
+        assert_eq!(context.retry(refused).await.unwrap_err().kind(), Kind::PullLimit);
+        assert_eq!(started.elapsed(), Duration::from_secs(300));
+        // a registry that is down is not deferred
+        let refused = || std::future::ready(Err::<(), _>(failing(Kind::Unavailable, Some(600))));
+        assert_eq!(context.retry(refused).await.unwrap_err().kind(), Kind::Unavailable);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     future::ready,
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,11 +27,12 @@ use futures::stream::BoxStream;
 use url::Url;
 
 use crate::model::{
-    Descriptor, Digest, Listed, RawManifest, Repository, Result, SettingChange, Tag, TagOrDigest,
+    Descriptor, Digest, Listed, ListedImage, RawManifest, Repository, Result, SettingChange, Tag,
+    TagOrDigest,
 };
 pub use body::Body;
 pub use circuit_breaker::OutagePolicy;
-pub use context::{HostContext, RetryPolicy, SideContexts, TrafficStats};
+pub use context::{HostContext, MaxWait, RetryPolicy, SideContexts, TrafficStats};
 pub use stall::StallTimeouts;
 
 /// Blob bytes as a registry sends them: not counted and not verified yet.
@@ -54,6 +56,18 @@ pub trait Source: PullLimits {
         repository: &Repository,
         tags: &[Tag],
     ) -> impl Future<Output = HashMap<Tag, Digest>> + Send;
+
+    /// The entries of the index with this digest, from a listing of the tag: no pull is spent.
+    ///
+    /// Returns `None` if no listing tells, or if the tag points to another digest now. Never fails.
+    fn listed_images(
+        &self,
+        _repository: &Repository,
+        _tag: &Tag,
+        _index: &Digest,
+    ) -> impl Future<Output = Option<Arc<[ListedImage]>>> + Send {
+        ready(None)
+    }
 
     /// The digest that the tag points to now. Spends no pull if the registry allows that.
     fn resolve(&self, repository: &Repository, tag: &Tag) -> impl Reply<Digest>;
@@ -81,7 +95,7 @@ pub trait Source: PullLimits {
 
 /// The pull limit of a source. The defaults are those of a source without one.
 pub trait PullLimits: Send + Sync + 'static {
-    /// Whether the registry limits pulls, whatever this account may do. Sends no request.
+    /// Returns `true` if the registry limits pulls of any account. Sends no request.
     fn is_metered(&self) -> bool {
         false
     }

@@ -2,6 +2,7 @@
 //! no data moves, or almost none.
 
 use std::{
+    pin::pin,
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -53,7 +54,15 @@ impl Default for StallTimeouts {
     }
 }
 
+/// The lateness of a timer that shows that the process did not run: it was stopped, or the
+/// machine slept. Nothing that the other side did in that time is known.
+const SUSPENDED: Duration = Duration::from_secs(5);
+
+/// The interval at which waits look for a suspension of the process.
+const TICK: Duration = Duration::from_secs(1);
+
 /// Waits at most `limit`. `problem` is the error's text up to the limit, like `no response for`.
+/// The limit starts again when the process continues after a suspension.
 ///
 /// # Errors
 /// [`Kind::Stalled`] at the limit.
@@ -62,7 +71,45 @@ pub(crate) async fn within<F: Future>(
     problem: &str,
     wait: F,
 ) -> Result<F::Output> {
-    timeout(limit, wait).await.map_err(|_| stalled(problem, limit))
+    within_since(limit, problem, wait).await.0
+}
+
+/// Does the same as [`within`], and returns the time of the last suspension if there was one.
+pub(crate) async fn within_since<F: Future>(
+    limit: Duration,
+    problem: &str,
+    wait: F,
+) -> (Result<F::Output>, Option<Instant>) {
+    let (mut wait, mut since, mut resumed) = (pin!(wait), Instant::now(), None);
+    loop {
+        let tick = Tick::start(limit.saturating_sub(since.elapsed()).min(TICK));
+        let output = timeout(tick.length, wait.as_mut()).await;
+        if tick.is_late() {
+            since = Instant::now();
+            resumed = Some(since);
+        }
+        match output {
+            Ok(output) => return (Ok(output), resumed),
+            Err(_) if since.elapsed() >= limit => return (Err(stalled(problem, limit)), resumed),
+            Err(_) => {}
+        }
+    }
+}
+
+/// A short wait. Its lateness tells whether the process was suspended.
+struct Tick {
+    started: Instant,
+    length: Duration,
+}
+
+impl Tick {
+    fn start(length: Duration) -> Self {
+        Self { started: Instant::now(), length }
+    }
+
+    fn is_late(&self) -> bool {
+        self.started.elapsed() >= self.length + SUSPENDED
+    }
 }
 
 /// The error for a wait that reached its limit; see [`within`].
@@ -101,9 +148,10 @@ impl BodyStats {
         let state = || (self.moved.value(), self.is_starving.load(Relaxed));
         let (mut last, mut since) = (state(), Instant::now());
         loop {
-            sleep(Duration::from_secs(1).min(limits.send / 4)).await;
+            let tick = Tick::start(TICK.min(limits.send / 4));
+            sleep(tick.length).await;
             let now = state();
-            if now != last {
+            if now != last || tick.is_late() {
                 (last, since) = (now, Instant::now());
             }
             let limit = match now {
@@ -145,7 +193,9 @@ impl ThroughputGuard {
             Ok(end) => return end,
             Err(error) => return Some(Err(error)),
         };
-        let Some(received) = self.record(next.len(), started.elapsed(), limit) else {
+        // a longer wait was none: the process was suspended
+        let waited = Some(started.elapsed()).filter(|waited| *waited <= limit).unwrap_or_default();
+        let Some(received) = self.record(next.len(), waited, limit) else {
             return Some(Ok(next));
         };
         self.trickles += 1;
@@ -215,5 +265,47 @@ mod tests {
             limit = stats.exceeded_limit(10, &limits) => panic!("gave up after {limit:?}"),
             () = moving => {}
         }
+    }
+
+    /// Polls the wait while the process does not run for this long, as after SIGSTOP.
+    async fn suspended<F: Future>(wait: F, after: Duration, time: Duration) -> F::Output {
+        let suspend = async {
+            sleep(after).await;
+            tokio::time::advance(time).await;
+        };
+        futures::join!(wait, suspend).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_process_starts_its_limits_again() {
+        let seconds = Duration::from_secs;
+        let (limit, started) = (seconds(60), Instant::now());
+        let (after, time) = (seconds(10), seconds(90));
+        // the answer arrives after the suspension
+        let answer = sleep(seconds(10 + 90 + 59));
+        assert!(suspended(within(limit, "no response for", answer), after, time).await.is_ok());
+        // no answer: the whole limit counts from the suspension
+        let started_again = Instant::now();
+        let silent = within(limit, "no response for", std::future::pending::<()>());
+        assert_eq!(suspended(silent, after, time).await.unwrap_err().kind(), Kind::Stalled);
+        assert_eq!(started_again.elapsed(), seconds(10 + 90 + 60));
+        let limits = StallTimeouts::default();
+        let (stats, started_upload) = (BodyStats::default(), Instant::now());
+        assert_eq!(suspended(stats.exceeded_limit(10, &limits), after, time).await, seconds(60));
+        assert_eq!(started_upload.elapsed(), seconds(10 + 90 + 60));
+        assert!(started.elapsed() > seconds(400));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspension_is_not_a_trickle() {
+        let chunk = async {
+            sleep(Duration::from_secs(120)).await;
+            Ok(Bytes::from_static(b"few"))
+        };
+        let mut stream: ByteStream = futures::stream::once(chunk).boxed();
+        let (mut guard, limit) = (ThroughputGuard::default(), Duration::from_secs(30));
+        let wait = guard.next(&mut stream, limit);
+        let (after, time) = (Duration::from_secs(10), Duration::from_secs(100));
+        assert!(suspended(wait, after, time).await.unwrap().is_ok());
     }
 }

@@ -5,7 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     layout::Layout,
     model::{
-        Descriptor, Digest, EcrHost, Error, RawManifest, Repository, Result, Tag, TagOrDigest,
+        Descriptor, Digest, EcrHost, Error, ListedImage, RawManifest, Repository, Result, Tag,
+        TagOrDigest,
     },
     pull_through::warm::explain_cached,
     registry::Registry,
@@ -39,6 +40,7 @@ macro_rules! forward {
 impl Source for AnySource {
     forward! {
         digests(repository: &Repository, tags: &[Tag]) -> HashMap<Tag, Digest>;
+        listed_images(repository: &Repository, tag: &Tag, index: &Digest) -> Option<Arc<[ListedImage]>>;
         referrers(repository: &Repository, subject: &Digest) -> Result<Vec<Descriptor>>;
         blob(repository: &Repository, blob: &Descriptor, from: u64) -> Result<ByteStream>;
     }

@@ -7,6 +7,7 @@ pub(crate) mod any_destination;
 pub(crate) mod any_source;
 pub(crate) mod copy;
 pub(crate) mod lock_file;
+mod open_files;
 pub(crate) mod pull_through;
 pub mod registries;
 mod sandbox;

@@ -1,24 +1,33 @@
 //! Opens the sources and destinations of a run with the settings of the configuration.
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+};
 
+use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
-use super::{any_destination::AnyDestination, any_source::AnySource, sandbox};
+use super::{
+    any_destination::AnyDestination, any_source::AnySource, open_files::ConnectionShare, sandbox,
+    sync::ImagesToSync,
+};
 use crate::{
-    config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
+    config::{ClientCertificatePem, Config, CredentialSource, DestinationConfig, RegistryConfig},
     ecr::{
-        AwsSession, AwsSessions, DataPlaneConfig, Ecr, EcrAccount, Identity, api::Api,
+        AwsSession, AwsSessions, DataPlaneConfig, Ecr, EcrAccount, Identity, api::Api, ca_bundle,
         data_plane_address, listing, secrets,
     },
     engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
     model::{DestinationId, EcrHost, Host, Image, Location, Repository, Result, TagQuery},
     registry::{
-        Certificate, ConnectionSettings, Credentials, Network, Registry, Scheme, Transport,
-        list_tags,
+        Certificate, ClientCertificate, ConnectionSettings, Credentials, Network, Registry, Scheme,
+        Transport, check_proxies, list_tags,
     },
-    remote::{Pages, RetryPolicy, SideContexts},
+    remote::{MaxWait, Pages, RetryPolicy, SideContexts},
     sandbox::Sandbox,
 };
 
@@ -30,6 +39,7 @@ pub struct Registries {
     sandbox: Option<Sandbox>,
     /// Blob transfers in parallel: the default of a registry's `max_connections`.
     transfers: usize,
+    connections: ConnectionShare,
     /// The open sources, so that listing and copying share their logins.
     sources: Mutex<HashMap<Host, Arc<Registry>>>,
     /// The accounts of the destinations, by name: the mirror and the caches reconcile each once.
@@ -61,7 +71,10 @@ impl Registries {
     /// everything that the configuration expects of them.
     pub async fn open(sandbox: Option<&Path>, config: &Config, transfers: usize) -> Result<Self> {
         let Some(directory) = sandbox else {
+            check_proxies(&|name| std::env::var(name).ok())?;
             let transport = Transport::new(Network::Direct);
+            let bundle = ca_bundle(None).await?;
+            let transport = bundle.map_or(transport.clone(), |it| transport.trusting(&it));
             return Ok(Self::with_transport(transport, transfers, &RetryPolicy::default()));
         };
         let sandbox = sandbox::start(directory, config).await?;
@@ -77,9 +90,25 @@ impl Registries {
 
     pub fn with_transport(transport: Transport, transfers: usize, policy: &RetryPolicy) -> Self {
         let contexts = SideContexts::new(policy);
-        let sessions = AwsSessions::new(transport.network(), Arc::clone(&contexts.ecr_api));
+        let sessions = AwsSessions::new(transport.clone(), Arc::clone(&contexts.ecr_api));
         let (sources, accounts) = (Mutex::default(), Mutex::default());
-        Self { transport, sessions, sandbox: None, transfers, sources, accounts, contexts }
+        let connections = ConnectionShare::default();
+        Self {
+            transport,
+            sessions,
+            sandbox: None,
+            transfers,
+            connections,
+            sources,
+            accounts,
+            contexts,
+        }
+    }
+
+    /// The same registries, with this wait for sources that ask for one.
+    pub fn waiting(mut self, max_wait: MaxWait) -> Self {
+        self.contexts.source = Arc::new(self.contexts.source.waiting(max_wait));
+        self
     }
 
     /// Stops the sandbox if [`Self::open`] started one.
@@ -97,6 +126,32 @@ impl Registries {
         }
     }
 
+    /// Lowers the connections of every registry to those that the limit on open files allows, before
+    /// the first request.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if the limit is too low.
+    pub(crate) fn fit_open_files(&self, config: &Config, images: &ImagesToSync<'_>) -> Result<()> {
+        let destinations = config.destinations.iter().map(|to| to.registry.to_string());
+        let sources: HashSet<String> = match images {
+            ImagesToSync::Images(all) | ImagesToSync::Locked(all) => {
+                all.iter().map(|it| it.origin.location.to_string()).collect()
+            }
+            ImagesToSync::Entries(all) => all.iter().map(|it| it.host.to_string()).collect(),
+        };
+        let mirrors = config.registries.iter().filter(|(host, _)| sources.contains(host.as_str()));
+        let mirrors = mirrors.flat_map(|(_, table)| table.mirrors.iter().map(Host::to_string));
+        let registries: HashSet<String> =
+            destinations.chain(mirrors).chain(sources.clone()).collect();
+        // AWS's API counts as one
+        let share = self.connections.divide(registries.len() + 1)?;
+        self.contexts.ecr_api.limit_calls(share);
+        if share < self.transfers {
+            tracing::info!("transferring at most {share} blobs in parallel: `ulimit -n` is low");
+        }
+        Ok(())
+    }
+
     /// Blob transfers in parallel for which every registry of the run has connections.
     ///
     /// Several uploads share one download and move at its speed: an upload without its own
@@ -106,7 +161,7 @@ impl Registries {
         let locations = sources.chain(config.destinations.iter().map(|to| &to.registry));
         let hosts = locations.filter_map(Location::host);
         let limits = hosts.filter_map(|host| config.registries.get(host)?.max_connections);
-        limits.fold(self.transfers, usize::min)
+        limits.fold(self.connections.at_most(self.transfers), usize::min)
     }
 
     /// The sources of these images, and every destination. Without images both are empty.
@@ -161,6 +216,7 @@ impl Registries {
     /// The connection settings of the registry and of its mirrors.
     async fn settings(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
         let mut settings = self.own_settings(config, host).await?;
+        settings.other_registries = Arc::new(other_registries(config, host));
         for mirror in config.registries.get(host).map_or(&[][..], |table| &table.mirrors) {
             let mirrored = self.own_settings(config, mirror).await?;
             settings.mirrors.push((mirror.clone(), mirrored));
@@ -171,6 +227,7 @@ impl Registries {
     async fn own_settings(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
         let table = config.registries.get(host);
         let mut settings = settings(table, self.transfers)?;
+        settings.max_connections = self.connections.at_most(settings.max_connections);
         settings.credentials = match table.and_then(|table| table.credentials.as_ref()) {
             None => Credentials::Docker,
             Some(CredentialSource::Written(login)) => Credentials::Basic(login.clone()),
@@ -186,7 +243,7 @@ impl Registries {
         let registry = self.source(config, host).await?;
         let ecr = match EcrHost::parse(host) {
             Some(ecr) => {
-                let session = self.sessions.session(Identity::of(host)).await;
+                let session = self.sessions.session(source_identity(config, host)).await;
                 Some((Arc::clone(&session.api), ecr.account().to_owned()))
             }
             None => None,
@@ -216,7 +273,7 @@ impl Registries {
         let mut settings = self.settings(config, host).await?;
         let mut address = host.clone();
         if EcrHost::parse(host).is_some() {
-            let session = self.sessions.session(Identity::of(host)).await;
+            let session = self.sessions.session(source_identity(config, host)).await;
             settings.credentials = Credentials::Login(Arc::clone(&session.login) as _);
             // a failed login is the error of each image that needs it, and not of the run
             if let Ok(endpoint) = session.login.endpoint().await {
@@ -284,6 +341,31 @@ impl Registries {
     }
 }
 
+/// The AWS identity that reads from this registry.
+fn source_identity(config: &Config, host: &Host) -> Identity {
+    let table = config.registries.get(host);
+    Identity {
+        profile: table.and_then(|table| table.profile.clone()),
+        role_arn: table.and_then(|table| table.role_arn.clone()),
+        ..Identity::of(host)
+    }
+}
+
+/// The logins of the registries to which this one may redirect. Those in Secrets Manager are read
+/// for the registries of the run only.
+fn other_registries(config: &Config, host: &Host) -> HashMap<Host, ConnectionSettings> {
+    let others = config.registries.iter().filter(|(other, _)| *other != host);
+    let settings = others.map(|(other, table)| {
+        let credentials = match &table.credentials {
+            Some(CredentialSource::Written(login)) => Credentials::Basic(login.clone()),
+            Some(CredentialSource::Secret(_)) | None => Credentials::Docker,
+        };
+        let auth_host = table.auth_host.clone();
+        (other.clone(), ConnectionSettings { credentials, auth_host, ..Default::default() })
+    });
+    settings.collect()
+}
+
 /// The connection settings of a `[registry]` table, without credentials and mirrors.
 fn settings(table: Option<&RegistryConfig>, transfers: usize) -> Result<ConnectionSettings> {
     let default = ConnectionSettings::default();
@@ -294,6 +376,11 @@ fn settings(table: Option<&RegistryConfig>, transfers: usize) -> Result<Connecti
     Ok(ConnectionSettings {
         auth_host: table.auth_host.clone(),
         certificate: table.ca.as_deref().map(Certificate::from_pem).transpose()?,
+        client_certificate: table
+            .client_certificate
+            .as_ref()
+            .map(client_certificate)
+            .transpose()?,
         scheme: match table.plain_http {
             Some(true) => Scheme::Http,
             Some(false) => Scheme::Https,
@@ -302,6 +389,10 @@ fn settings(table: Option<&RegistryConfig>, transfers: usize) -> Result<Connecti
         max_connections: table.max_connections.unwrap_or(connections),
         ..default
     })
+}
+
+fn client_certificate(pem: &ClientCertificatePem) -> Result<Arc<ClientCertificate>> {
+    ClientCertificate::from_pem(&pem.certificate, pem.key.expose_secret()).map(Arc::new)
 }
 
 #[cfg(test)]

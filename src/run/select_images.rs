@@ -334,7 +334,7 @@ fn reject_collisions<'a>(config: &Config, items: Vec<SelectedItem<'a>>) -> Vec<S
 }
 
 fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {
-    rows.into_iter().map(|row| row.with_error(Outcome::Failed, error)).collect()
+    rows.into_iter().map(|row| row.with_error(Outcome::of(error), error)).collect()
 }
 
 /// One row for each target of the entry, without tags. For entries whose tags are not known.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Config, Entry},
-    engine::{Mirror, Mode, Options, Shutdown, Summary},
+    engine::{Check, Mirror, Mode, Options, Shutdown, Summary},
     model::{
         Digest, Image, Result, TagOrDigest,
         event::{Event, Observer, Silent},
@@ -52,7 +52,7 @@ pub async fn sync(config: &Config, options: &SyncOptions) -> Result<Report> {
     let request = SyncRequest {
         config,
         images: ImagesToSync::all(config),
-        options: Options { mode: Mode::Mirror, transfers: options.transfers },
+        options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: options.transfers },
     };
     let report = run(&registries, request, Arc::new(Silent), &Shutdown::default()).await;
     registries.close().await;
@@ -117,6 +117,7 @@ pub(crate) async fn run_with_lock(
 ) -> Result<(Report, LockFile)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let SyncRequest { config, images, options } = request;
+    registries.fit_open_files(config, &images)?;
     let RunItems { mut images, pins, cached, slots } = match images {
         ImagesToSync::Images(images) => {
             let pins = images.iter().flat_map(|image| {

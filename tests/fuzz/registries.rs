@@ -224,8 +224,9 @@ fn docker_config() {
         ],
     };
     target.run(|input| {
-        ["b.io", "https://index.docker.io/v1/"].map(|server| {
-            fuzzing::docker_config(input, server).map(|read| {
+        ["b.io", "docker.io"].map(|host| {
+            let (host, repository) = (host.parse().unwrap(), "team/app".parse().unwrap());
+            fuzzing::docker_config(input, &host, &repository).map(|read| {
                 read.map_err(|error| {
                     let text = format!("{error:?} {:?}", error.remedy());
                     assert!(!text.contains("s3cr3t"), "{text}");

@@ -119,6 +119,11 @@ async fn run_row(row: &Row, undisturbed: &scene::State) -> String {
         (Expected::Fails(says), [Outcome::Failed]) if errors.iter().all(|e| e.contains(says)) => {
             row.expected.to_string()
         }
+        (Expected::Deferred(says), [Outcome::Deferred])
+            if errors.iter().all(|e| e.contains(says)) =>
+        {
+            row.expected.to_string()
+        }
         _ => format!("{outcomes:?} after {took:?}: {errors:#?}"),
     };
     if row.retries == Retries::Never {

@@ -115,14 +115,14 @@ const CASES: &[Case] = &[
     },
 ];
 
-fn reference(case: &Case) -> String {
-    format!("quay.io/shapes/{}:1", case.name)
+fn reference(host: &str, case: &Case) -> String {
+    format!("{host}/shapes/{}:1", case.name)
 }
 
-async fn world() -> World {
+async fn world(host: &str) -> World {
     let mut world = World::new().await;
     for case in CASES {
-        let mut image = world.upstream().image(&reference(case)).platforms(THREE);
+        let mut image = world.upstream().image(&reference(host, case)).platforms(THREE);
         if case.name.contains("docker") {
             image = image.docker();
         }
@@ -136,7 +136,7 @@ async fn world() -> World {
             image = image.attestations();
         }
         image.push();
-        world = world.select(&reference(case), case.keys);
+        world = world.select(&reference(host, case), case.keys);
     }
     world
 }
@@ -212,13 +212,42 @@ async fn a_pinned_image_that_its_filter_changes_is_reported_with_both_digests() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_image_is_filtered_and_up_to_date_in_the_next_run() {
-    let world = world().await;
+    assert_up_to_date_in_the_next_run("quay.io", |case| case.pulls_again).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_image_on_docker_hub_is_up_to_date_without_a_pull() {
+    let world = assert_up_to_date_in_the_next_run("docker.io", |_| 0).await;
+    let plan = world.plan(Mode::PlanWithoutPulls).await;
+    plan.assert_no_op();
+    assert_eq!(plan.manifests(Method::GET), Vec::<String>::new());
+    // a tag that moved is copied, and then up to date again
+    for name in ["docker-list", "flat"] {
+        world
+            .upstream()
+            .image(&format!("docker.io/shapes/{name}:1"))
+            .platforms(THREE)
+            .seed(7)
+            .push();
+    }
+    let moved = world.sync().await;
+    moved.assert_exit(0);
+    assert_eq!(moved.report.totals.copied, 2);
+    let again = world.sync().await;
+    again.assert_no_op();
+    assert_eq!(again.manifests(Method::GET), Vec::<String>::new());
+}
+
+/// Mirrors every case from this registry twice. `pulls_again` are the manifests of a case that the
+/// second run may read.
+async fn assert_up_to_date_in_the_next_run(host: &str, pulls_again: fn(&Case) -> usize) -> World {
+    let world = world(host).await;
     let first = world.sync().await;
     first.assert_exit(0).assert_all(Outcome::Copied);
     for case in CASES {
-        let root = first.row(&reference(case)).digest.clone().unwrap();
+        let root = first.row(&reference(host, case)).digest.clone().unwrap();
         assert_eq!(world.ecr().tag(&repository(case), "1"), Some(root.clone()), "{}", case.name);
-        check(&world, case, &root);
+        check(&world, host, case, &root);
     }
     let [warning] = &first.warnings[..] else { panic!("{:?}", first.warnings) };
     assert!(warning.contains("shapes/warned") && warning.contains("linux/riscv64"), "{warning}");
@@ -229,20 +258,22 @@ async fn every_kind_of_image_is_filtered_and_up_to_date_in_the_next_run() {
     for case in CASES {
         let part = format!("/shapes/{}/", case.name);
         let pulled = pulls.iter().filter(|pull| pull.contains(&part)).count();
-        assert_eq!(pulled, case.pulls_again, "{} of {pulls:#?}", case.name);
-        let (before, after) = (first.row(&reference(case)), second.row(&reference(case)));
+        assert_eq!(pulled, pulls_again(case), "{} of {pulls:#?}", case.name);
+        let reference = reference(host, case);
+        let (before, after) = (first.row(&reference), second.row(&reference));
         assert_eq!(before.digest, after.digest);
         assert_eq!(before.platforms, after.platforms, "{}", case.name);
     }
+    world
 }
 
 fn repository(case: &Case) -> String {
     format!("shapes/{}", case.name)
 }
 
-fn check(world: &World, case: &Case, root: &Digest) {
+fn check(world: &World, host: &str, case: &Case, root: &Digest) {
     let name = case.name;
-    let source = world.source(&reference(case));
+    let source = world.source(&reference(host, case));
     let (media_type, bytes) = world.ecr().manifest(&repository(case), root).unwrap();
     let original = json(&source.bytes);
     let made = json(&bytes);

@@ -1,4 +1,5 @@
-//! Checks the links of the documents, and the tests that `docs/guarantees.md` names.
+//! Checks the links of the documents, and the tests that `docs/guarantees.md` and `tests/cases.md`
+//! name.
 
 use std::{fs, path::Path};
 
@@ -23,14 +24,33 @@ pub(crate) fn sources(folder: &str) -> Vec<(String, String)> {
     found
 }
 
+/// The tests among `names` that do not exist. Fails without names.
+fn missing_tests<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let sources = [sources("src"), sources("tests")].concat();
+    let exists = |name: &str| sources.iter().any(|(_, text)| text.contains(&format!("fn {name}(")));
+    let (there, missing): (Vec<_>, Vec<_>) = names.partition(|name| exists(name));
+    assert!(!there.is_empty());
+    missing
+}
+
 #[test]
 fn every_test_named_in_the_guarantees_exists() {
-    let sources = [sources("src"), sources("tests")].concat();
     let page = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
     let named = page.lines().filter_map(|line| line.strip_prefix("- `")?.strip_suffix('`'));
-    let exists = |name: &str| sources.iter().any(|(_, text)| text.contains(&format!("fn {name}(")));
-    let (there, missing): (Vec<_>, Vec<_>) = named.partition(|name| exists(name));
-    assert!(!there.is_empty() && missing.is_empty(), "not in src/ or tests/: {missing:#?}");
+    assert_eq!(missing_tests(named), [""; 0]);
+}
+
+#[test]
+fn every_case_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("tests/cases.md")).unwrap();
+    let is_case = |line: &&str| line.starts_with("| ") && !line.starts_with("| #");
+    let tests = page.lines().filter(is_case).map(|line| {
+        let tests = line.trim_end_matches(" |").rsplit_once(" | ").expect("a table").1;
+        assert!(tests.starts_with('`'), "without a test: {line}");
+        tests
+    });
+    let named = tests.flat_map(|tests| tests.split(", ").map(|test| test.trim_matches('`')));
+    assert_eq!(missing_tests(named), [""; 0]);
 }
 
 #[test]

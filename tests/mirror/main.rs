@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "everything here is a test, helpers included")]
 
 mod process;
+mod scripted;
 mod world;
 
 mod archived;
@@ -17,6 +18,7 @@ mod canary;
 mod command_line;
 mod commands;
 mod content;
+mod deep;
 mod dependencies;
 mod example;
 mod failures;
@@ -28,7 +30,9 @@ mod hostile;
 mod iam_proxy;
 mod immutable;
 mod interruption;
+mod logins;
 mod memory;
+mod open_files;
 mod pull_through;
 mod pull_through_drift;
 mod pull_through_exports;
@@ -48,3 +52,4 @@ mod signals;
 mod signatures;
 mod soak;
 mod terraform_module;
+mod tls;

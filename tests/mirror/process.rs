@@ -27,6 +27,9 @@ pub(crate) fn ecr_mirror_in(directory: &Path, arguments: &[&str]) -> Command {
     for name in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "DOCKER_CONFIG"] {
         command.env(name, directory);
     }
+    for name in ["XDG_RUNTIME_DIR", "REGISTRY_AUTH_FILE", "DOCKER_AUTH_CONFIG", "AWS_CA_BUNDLE"] {
+        command.env_remove(name);
+    }
     command
 }
 

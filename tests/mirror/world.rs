@@ -16,7 +16,7 @@ use std::{
 use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use ecr_mirror::{
     config::Config,
-    engine::{Mode, Options, Shutdown},
+    engine::{Check, Mode, Options, Shutdown},
     model::{
         Digest, Reference, TagOrDigest,
         event::{Event, Observer},
@@ -154,6 +154,12 @@ impl World {
         self.run_with(&RetryPolicy::default(), mode, shutdown).await
     }
 
+    /// Asks the destinations about everything, and repairs in [`Mode::Mirror`].
+    pub(crate) async fn deep(&self, mode: Mode) -> Run {
+        let options = Options { mode, check: Check::Deep, transfers: TRANSFERS };
+        self.run_options(&RetryPolicy::default(), options, Shutdown::default()).await
+    }
+
     /// Runs with this retry policy.
     pub(crate) async fn run_with(
         &self,
@@ -161,11 +167,17 @@ impl World {
         mode: Mode,
         shutdown: Shutdown,
     ) -> Run {
+        let options = Options { mode, check: Check::Tags, transfers: TRANSFERS };
+        self.run_options(policy, options, shutdown).await
+    }
+
+    async fn run_options(&self, policy: &RetryPolicy, options: Options, shutdown: Shutdown) -> Run {
         let transport = Transport::new(Network::Sandbox(self.sandbox.address()));
         let registries = registries::Registries::with_transport(transport, TRANSFERS, policy);
         let before = self.sandbox.journal().len();
         let recorder = Arc::new(WarningRecorder::default());
-        let report = mirror(&registries, &self.toml(), mode, recorder.clone(), shutdown).await;
+        let toml = self.toml();
+        let report = mirror_with(&registries, &toml, options, recorder.clone(), shutdown).await;
         let journal = self.sandbox.journal().split_off(before);
         let warnings = std::mem::take(&mut *recorder.0.lock().unwrap());
         Run { report, journal, warnings }
@@ -214,9 +226,19 @@ pub(crate) async fn mirror(
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Report {
+    let options = Options { mode, check: Check::Tags, transfers: TRANSFERS };
+    mirror_with(registries, toml, options, observer, shutdown).await
+}
+
+async fn mirror_with(
+    registries: &registries::Registries,
+    toml: &str,
+    options: Options,
+    observer: Arc<dyn Observer>,
+    shutdown: Shutdown,
+) -> Report {
     let parsed = Config::parse("mirror.toml", toml, Path::new(""), &|_| None);
     let config = parsed.unwrap_or_else(|wrong| panic!("{wrong}\n{toml}"));
-    let options = Options { mode, transfers: TRANSFERS };
     let work = SyncRequest { config: &config, images: ImagesToSync::all(&config), options };
     run(registries, work, observer, &shutdown).await.unwrap()
 }

@@ -3,7 +3,7 @@
 use crate::{
     cli::{Global, pull_through::WarmArgs},
     commands::shared::{mirror, print_report, read_config},
-    engine::{Mode, Options},
+    engine::{Check, Mode, Options},
     model::Result,
     output::Screen,
     run::{
@@ -24,7 +24,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Res
     let request = SyncRequest {
         config: &config,
         images: ImagesToSync::Entries(entries.iter().collect()),
-        options: Options { mode: Mode::Mirror, transfers: TRANSFERS },
+        options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: TRANSFERS },
     };
     let (report, _) = mirror(global, screen, request, None).await?;
     print_report(screen, &report, args.json)?;

@@ -326,11 +326,16 @@ fn the_example_is_valid_as_it_is_and_with_every_key_enabled() {
         })
         .collect();
     let directory = tempfile::tempdir().unwrap();
-    fs::copy(self::directory().join("ca.pem"), directory.path().join("corp-ca.pem")).unwrap();
+    for (from, to) in
+        [("ca.pem", "corp-ca.pem"), ("client.pem", "mirror.pem"), ("client.key", "mirror.key")]
+    {
+        fs::copy(self::directory().join(from), directory.path().join(to)).unwrap();
+    }
     let whole = Config::parse("example", &whole.join("\n"), directory.path(), &unset);
     let whole = whole.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((whole.entries.len(), whole.registries.len(), whole.caches.len()), (11, 2, 1));
-    // an example of a private registry, which no image uses
-    let [unused] = &whole.warnings[..] else { panic!("{:?}", whole.warnings) };
-    assert!(unused.contains("[registry.\"registry.corp.example:5000\"]"), "{unused}");
+    assert_eq!((whole.entries.len(), whole.registries.len(), whole.caches.len()), (11, 3, 1));
+    // registries that no image uses
+    let [private, ecr] = &whole.warnings[..] else { panic!("{:?}", whole.warnings) };
+    assert!(private.contains("[registry.\"registry.corp.example:5000\"]"), "{private}");
+    assert!(ecr.contains("[registry.\"210987654321.dkr.ecr.eu-west-1.amazonaws.com\"]"), "{ecr}");
 }

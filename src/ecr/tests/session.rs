@@ -8,6 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::future::join_all;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -15,7 +16,7 @@ use serde_json::json;
 use super::ACCOUNT;
 use crate::{
     ecr::{
-        fake::{Answer, FakeApi},
+        fake::{Answer, FakeApi, refusal},
         identity::Identity,
         session::{AwsSession, AwsSessions},
     },
@@ -137,13 +138,65 @@ async fn concurrent_callers_share_one_login_call() {
 }
 
 #[tokio::test]
-async fn an_expired_login_is_replaced() {
+async fn a_login_that_looks_expired_already_is_used_until_ecr_refuses_it() {
     let fake = tokens(0).await;
     let login = fake.session().await.0.login;
-    for expected in ["Basic dG9rZW40", "Basic dG9rZW41"] {
-        let header = login.authorization(Freshness::Cached).await.unwrap();
+    for (freshness, expected) in [
+        (Freshness::Cached, "Basic dG9rZW40"),
+        (Freshness::Cached, "Basic dG9rZW40"),
+        (Freshness::Renewed, "Basic dG9rZW41"),
+        (Freshness::Cached, "Basic dG9rZW41"),
+    ] {
+        let header = login.authorization(freshness).await.unwrap();
         assert_eq!(header.expose_secret(), expected);
     }
+}
+
+/// Every form in which a server may repeat a secret.
+fn repeated(secret: &str) -> String {
+    let url: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let json = serde_json::to_string(secret).unwrap().replace('/', "\\/");
+    let [plain, tail] = [secret, &format!("ab{secret}")].map(|text| BASE64_STANDARD.encode(text));
+    format!("{secret} {url} {json} {plain} {tail} {}", const_hex::encode(secret))
+}
+
+#[tokio::test]
+async fn an_error_that_repeats_the_credentials_of_the_session_does_not_show_them() {
+    const SECRETS: [&str; 3] =
+        ["q1SecretAccess/Key+0Gf9x", "Q7session/Token+8Ed7Cb==", "Q9ecrPassword7Yw6Vu/x"];
+    let fake = FakeApi::start(|action, _| match action {
+        "AssumeRole" => {
+            let [key, token, _] = SECRETS;
+            let xml = format!(
+                "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>AKIAROLE</AccessKeyId>\
+                 <SecretAccessKey>{key}</SecretAccessKey><SessionToken>{token}</SessionToken>\
+                 <Expiration>2999-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult>\
+                 </AssumeRoleResponse>"
+            );
+            (200, json!(xml))
+        }
+        "GetAuthorizationToken" => {
+            let (status, mut answer) = token(0, 43_200);
+            let login = BASE64_STANDARD.encode(format!("AWS:{}", SECRETS[2]));
+            answer["authorizationData"][0]["authorizationToken"] = json!(login);
+            (status, answer)
+        }
+        _ => refusal("AccessDeniedException", &SECRETS.map(repeated).join(" ")),
+    })
+    .await;
+    let session = session_of_role(&fake).await;
+    session.login.authorization(Freshness::Cached).await.unwrap();
+    let call = session.api.once("ListImages", |ecr| ecr.list_images().repository_name("x").send());
+    let error = call.await.unwrap_err();
+    let text = format!("{error:?} {error} {:?}", error.remedy());
+    assert!(text.contains("AccessDeniedException: (hidden) (hidden)"), "{text}");
+    let parts = ["SecretAccess", "session", "Password", "cret", "UTdz", "cTFT", "ZWNy", "51377"];
+    for part in parts {
+        assert!(!text.contains(part), "{part}: {text}");
+    }
+    // a registry that repeats what it was never sent
+    let secrets = session.login.secrets();
+    assert!(!secrets.redact(&SECRETS.map(repeated).join(" ")).contains("Key"));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
             target::CopyTarget,
             transfer::{TargetClaim, TransferLimits, Transfers},
         },
-        options::Mode,
+        options::{Check, Mode},
         state::source::Reader,
     },
     model::{Descriptor, Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
@@ -31,10 +31,11 @@ pub(crate) struct TreeCopy<'a, S, D> {
     pub(crate) reader: &'a Reader<S>,
     pub(crate) tree: &'a Tree,
     pub(crate) targets: &'a [CopyTarget<D>],
+    pub(crate) check: Check,
     pub(crate) progress: Arc<Progress>,
 }
 
-/// What a copy did beside its targets.
+/// The result of a copy, beside those in its targets.
 #[derive(Debug, Default)]
 pub(crate) struct Copied {
     /// The blob bytes that a plan would read: several targets share one read.
@@ -51,8 +52,8 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
     /// # Errors
     /// If the source does not serve attestations of the tree. Nothing is pushed then.
     pub(crate) async fn run(&self, mode: Mode) -> Result<Copied, Unserved> {
-        let Self { limits, reader, tree, targets, .. } = *self;
-        let content = missing::find_missing(limits, reader, tree, targets, mode).await?;
+        let Self { limits, reader, targets, .. } = *self;
+        let content = missing::find_missing(self, mode).await?;
         let Some(content) = content else { return Ok(Copied::default()) };
         let warning = content.warning;
         if mode != Mode::Mirror {
@@ -115,7 +116,10 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         for index in self.tree.nested.iter().filter(|index| missing.contains(index.digest())) {
             self.push_once(transfers, target, index).await?;
         }
-        push_manifest(transfers, target, &self.tree.root.manifest, target.tag.as_ref()).await?;
+        // a tag that points to the root already may be immutable
+        if self.check == Check::Tags || target.tag.is_some() || missing.contains(root) {
+            push_manifest(transfers, target, &self.tree.root.manifest, target.tag.as_ref()).await?;
+        }
         self.limits.pushed_manifests.cell(target.key(root)).set(()).ok();
         Ok(())
     }

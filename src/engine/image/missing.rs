@@ -9,7 +9,7 @@ use std::{
 
 use futures::future::{join_all, try_join_all};
 
-use super::foreign;
+use super::{copy::TreeCopy, foreign};
 use crate::{
     engine::{
         blob::{
@@ -17,7 +17,7 @@ use crate::{
             target::CopyTarget,
             transfer::{TargetClaim, TransferLimits},
         },
-        options::Mode,
+        options::{Check, Mode},
         state::source::Reader,
     },
     model::{
@@ -93,15 +93,21 @@ impl Unserved {
 /// # Errors
 /// If the source does not serve attestations of the tree. Nothing is claimed then.
 pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
-    limits: &TransferLimits,
-    reader: &Reader<S>,
-    tree: &Tree,
-    targets: &'a [CopyTarget<D>],
+    copy: &TreeCopy<'a, S, D>,
     mode: Mode,
 ) -> Result<Option<MissingContent<'a, D>>, Unserved> {
+    let TreeCopy { limits, reader, tree, targets, check, .. } = *copy;
     let queries = targets.iter().map(|target| async move {
-        let missing = missing_manifests(limits, reader, tree, target, mode).await;
-        missing.unwrap_or_else(|error| {
+        let missing = async {
+            if mode == Mode::Mirror {
+                target.repository.ensure().await?;
+            }
+            match check {
+                Check::Tags => missing_manifests(limits, reader, tree, target).await,
+                Check::Deep => incomplete_manifests(limits, reader, tree, target).await,
+            }
+        };
+        missing.await.unwrap_or_else(|error| {
             target.fail(error);
             HashSet::new()
         })
@@ -131,32 +137,79 @@ async fn missing_manifests<S: Source, D: Destination>(
     reader: &Reader<S>,
     tree: &Tree,
     target: &CopyTarget<D>,
-    mode: Mode,
 ) -> Result<HashSet<Digest>> {
-    let repository = &target.repository;
-    if mode == Mode::Mirror {
-        repository.ensure().await?;
-    }
+    let missing = without_shortcut(limits, tree, target).await?;
     let root = tree.root.manifest.digest();
-    let nested = tree.nested.iter().map(RawManifest::digest);
-    let all = nested.chain(tree.images.iter().map(|image| &image.digest)).chain([root]);
-    let unknown = all.filter(|digest| !limits.pushed_manifests.contains(&target.key(digest)));
-    let unknown: HashSet<Digest> = unknown.cloned().collect();
-    let copies_foreign = tree.foreign_layers == ForeignLayers::Copy;
-    if !repository.existed_before().await? || (unknown.is_empty() && !copies_foreign) {
-        return Ok(unknown);
-    }
-    let unknown: Vec<Digest> = unknown.into_iter().collect();
-    let missing = target.destination().missing_manifests(&repository.repository, &unknown).await?;
+    let is_known = limits.pushed_manifests.contains(&target.key(root));
     // the destination refuses a root whose content is missing: it has the root, so it has all
-    let has_root = unknown.contains(root) && !missing.contains(root);
+    let has_root = !is_known && !missing.contains(root);
     let mut lacking = if has_root { HashSet::new() } else { missing };
-    if copies_foreign {
+    let repository = &target.repository;
+    if tree.foreign_layers == ForeignLayers::Copy && repository.existed_before().await? {
         let images = tree.images.iter().map(|image| &image.digest).chain([root]).cloned();
         let images: Vec<Digest> = images.filter(|digest| !lacking.contains(digest)).collect();
         lacking.extend(foreign::images_with(repository, reader, &images).await?);
     }
     Ok(lacking)
+}
+
+/// The manifests of the tree that the target lacks, without those that this run pushed.
+async fn without_shortcut<D: Destination>(
+    limits: &TransferLimits,
+    tree: &Tree,
+    target: &CopyTarget<D>,
+) -> Result<HashSet<Digest>> {
+    let repository = &target.repository;
+    let nested = tree.nested.iter().map(RawManifest::digest);
+    let images = tree.images.iter().map(|image| &image.digest);
+    let all = nested.chain(images).chain([tree.root.manifest.digest()]);
+    let unknown = all.filter(|digest| !limits.pushed_manifests.contains(&target.key(digest)));
+    let unknown: HashSet<Digest> = unknown.cloned().collect();
+    if !repository.existed_before().await? || unknown.is_empty() {
+        return Ok(unknown);
+    }
+    let unknown: Vec<Digest> = unknown.into_iter().collect();
+    target.destination().missing_manifests(&repository.repository, &unknown).await
+}
+
+/// The manifests of the tree that the target lacks, and the images that lack a blob there.
+///
+/// Caches the images that the target has for the reader, which then does not read them at the
+/// source.
+pub(crate) async fn incomplete_manifests<S: Source, D: Destination>(
+    limits: &TransferLimits,
+    reader: &Reader<S>,
+    tree: &Tree,
+    target: &CopyTarget<D>,
+) -> Result<HashSet<Digest>> {
+    let mut incomplete = without_shortcut(limits, tree, target).await?;
+    let root = &tree.root.manifest;
+    let images = tree.images.iter().map(|image| &image.digest);
+    let images = images.chain(Some(root.digest()).filter(|_| !root.media_type().is_index()));
+    let is_unknown = |digest: &&Digest| {
+        !incomplete.contains(*digest) && !limits.pushed_manifests.contains(&target.key(digest))
+    };
+    let present: HashSet<Digest> = images.filter(is_unknown).cloned().collect();
+    if present.is_empty() {
+        return Ok(incomplete);
+    }
+    let present: Vec<Digest> = present.into_iter().collect();
+    let (destination, repository) = (target.destination(), &target.repository.repository);
+    let manifests = destination.manifests(repository, &present).await?;
+    incomplete.extend(present.into_iter().filter(|digest| !manifests.contains_key(digest)));
+    let mut blobs: HashMap<Digest, (Descriptor, Vec<Digest>)> = HashMap::new();
+    for manifest in manifests.into_values() {
+        reader.remember(&manifest);
+        for blob in image_with_blobs(manifest.clone(), tree)?.blobs {
+            let users = blobs.entry(blob.digest.clone()).or_insert((blob, Vec::new()));
+            users.1.push(manifest.digest().clone());
+        }
+    }
+    let all: Vec<Descriptor> = blobs.values().map(|(blob, _)| blob.clone()).collect();
+    let missing = destination.missing_blobs(repository, &all).await?;
+    let users = missing.iter().filter_map(|blob| blobs.remove(blob));
+    incomplete.extend(users.flat_map(|(_, users)| users));
+    Ok(incomplete)
 }
 
 /// Reads the image manifests that at least one target lacks.
@@ -170,7 +223,8 @@ async fn read_images<S: Source>(
     for entry in tree.images.iter().filter(|entry| is_missing(&entry.digest)) {
         entries.entry(&entry.digest).or_default().push(entry);
     }
-    reader.reserve(entries.len() as u64).await?;
+    let digests: Vec<&Digest> = entries.keys().copied().collect();
+    reader.reserve_last(&digests).await?;
     let bytes = AtomicUsize::new(0);
     let reads = entries.into_iter().map(async |(digest, entries)| {
         let attests = entries.iter().any(|entry| entry.attests().is_some());

@@ -5,5 +5,6 @@ pub(crate) mod foreign;
 pub(crate) mod missing;
 pub(crate) mod plan;
 pub(crate) mod referrers;
+pub(crate) mod repair;
 pub(crate) mod result;
 pub(crate) mod tree;

@@ -1,7 +1,8 @@
 //! Decides what each target of an image needs, with few requests.
 //!
-//! Reads no manifest of the source if equal digests, or the annotations of a filtered index, show
-//! that a target is up to date. Reads the source's own index at the destination if it is there.
+//! Reads no manifest of the source if equal digests, the annotations of a filtered index, or a
+//! listing that names the entries of the source's index show that a target is up to date. Reads the
+//! source's own index at the destination if it is there.
 //!
 //! [`compare`] is the one function that decides "up to date".
 
@@ -17,7 +18,7 @@ use super::{foreign, tree};
 use crate::{
     engine::{
         context::RunContext,
-        options::Mode,
+        options::{Check, Mode},
         state::{
             pull_budget::PullQueue,
             repository::{SourceRepository, TargetRepository},
@@ -25,9 +26,9 @@ use crate::{
         },
     },
     model::{
-        Attestations, Descriptor, Digest, Error, Filter, ForeignLayers, Image, Kind, Manifest,
-        Platform, Platforms, RawManifest, Result, Shape, Tag, TagOrDigest, content::Index, filter,
-        nesting::DEPTH,
+        Attestations, Descriptor, Digest, Error, Filter, ForeignLayers, Image, Kind, ListedImage,
+        Manifest, MediaType, Platform, Platforms, RawManifest, Result, Shape, Tag, TagOrDigest,
+        content::Index, filter, nesting::DEPTH,
     },
     remote::{ArchivedImage, Destination, Mutability, Source, index_walk::Tree},
 };
@@ -39,7 +40,7 @@ pub(crate) struct Job<S, D> {
     /// In the order of the image's targets.
     pub(crate) targets: Vec<JobTarget<D>>,
     /// Its place among the images that spend pulls of the source.
-    pub(crate) queue: PullQueue,
+    pub(crate) queue: Arc<PullQueue>,
 }
 
 pub(crate) struct JobTarget<D> {
@@ -82,7 +83,8 @@ pub(crate) async fn plan<S: Source, D: Destination>(
     context: &RunContext,
     job: &Job<S, D>,
 ) -> Option<Plan<S>> {
-    let reader = Reader::new(Arc::clone(&job.source.registry), job.image.origin.repository.clone());
+    let (registry, queue) = (Arc::clone(&job.source.registry), Arc::clone(&job.queue));
+    let reader = Reader::new(registry, job.image.origin.repository.clone(), queue);
     let (source, checks) = match check_targets(context, job, &reader).await {
         Ok(checked) => checked,
         Err(error) => {
@@ -93,15 +95,22 @@ pub(crate) async fn plan<S: Source, D: Destination>(
     if checks.iter().all(Option::is_some) {
         job.queue.release();
         let verdicts = checks.into_iter().flatten().collect();
-        return Some(Plan { source: Some(source), verdicts, reader, _permit: None });
+        let permit = match context.check {
+            Check::Tags => None,
+            Check::Deep => Some(context.shutdown.permit(&context.copies).await?),
+        };
+        return Some(Plan { source: Some(source), verdicts, reader, _permit: permit });
     }
+    let mut expected_pulls = None;
     if context.mode != Mode::PlanWithoutPulls {
         reader.learn_allowance(&source).await;
+        expected_pulls = listed_pulls(job, &reader, &source).await;
+        expected_pulls.into_iter().for_each(|pulls| job.queue.expect(pulls));
         // before the permit: an image that is earlier in the queue may need one
         job.queue.wait(|| reader.allowance()).await;
     }
     let permit = context.shutdown.permit(&context.copies).await?;
-    let tree = build_tree(job, &reader, &source, context.mode).await;
+    let tree = build_tree(job, &reader, &source, context.mode, expected_pulls).await;
     let decide = async |target| {
         let Some(tree) = tree.clone()? else { return Ok(Verdict::Copy(None)) };
         let verdict = compare(job, &reader, target, &source, Some(&tree)).await?;
@@ -112,6 +121,9 @@ pub(crate) async fn plan<S: Source, D: Destination>(
         None => decide(target).await.unwrap_or_else(Verdict::Failed),
     });
     let verdicts = join_all(verdicts).await;
+    if !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Copy(Some(_)))) {
+        reader.release().await;
+    }
     Some(Plan { source: Some(source), verdicts, reader, _permit: Some(permit) })
 }
 
@@ -174,7 +186,10 @@ async fn check_all<S: Source, D: Destination>(
 /// 1. Its tag has the expected digest: the root of the tree, or of an unfiltered source.
 /// 2. The source is not read yet, and the index of the tag shows that the filter makes it of the
 ///    source: see [`is_made_from_source`].
-/// 3. The tag is immutable, and its index has the entries of the tree: only our annotations
+/// 3. The source is not read yet, a listing names the entries of its index, and the tag has those
+///    that the filter keeps: see [`is_made_from_listed`]. For manifests without annotations, such
+///    as Docker manifest lists and flattened images, and for immutable tags.
+/// 4. The tag is immutable, and its index has the entries of the tree: only our annotations
 ///    differ, because the filter was written in another way.
 ///
 /// With [`ForeignLayers::Copy`] its image must have its foreign layers, too. An immutable tag that is
@@ -217,14 +232,36 @@ async fn compare<S: Source, D: Destination>(
             if &digest == source || filter.shape == Shape::Flat {
                 reader.remember(&manifest);
             }
-            let Ok(Manifest::Index(index)) = manifest.read() else { return Ok(None) };
-            let platforms = platforms_at_destination(repository, reader, &index).await?;
-            if !is_made_from_source(&manifest, &index, source, filter)? {
+            let index = match manifest.read() {
+                Ok(Manifest::Index(index)) => Some(index),
+                _ => None,
+            };
+            let mut is_made = false;
+            if let Some(index) = &index {
+                let platforms = platforms_at_destination(repository, reader, index).await?;
+                is_made = is_made_from_source(&manifest, index, source, filter)?;
+                // with `missing_platform = "fail"` the source must tell which platforms it has
+                if is_made
+                    && let Ok(warning) = filter::check_platforms(filter, &platforms, &platforms)
+                {
+                    return up_to_date(&platforms, Vec::from_iter(warning));
+                }
+            }
+            let is_annotated = manifest.media_type() == MediaType::OciIndex && &digest != source;
+            if index.is_some() == (filter.shape == Shape::Flat)
+                || (is_annotated && !is_made && !is_immutable(repository, &target.tag).await?)
+            {
                 return Ok(None);
             }
-            // with `missing_platform = "fail"` the source must tell which platforms it has
-            let warning = filter::check_platforms(filter, &platforms, &platforms);
-            return warning.map_or(Ok(None), |it| up_to_date(&platforms, Vec::from_iter(it)));
+            let listed = reader.listed_images(source_tag(job), source).await;
+            let Some(listed) = listed else { return Ok(None) };
+            let Some(platforms) = is_made_from_listed(&digest, index.as_ref(), &listed, filter)
+            else {
+                return Ok(None);
+            };
+            let available: Vec<Platform> = listed.iter().map(|it| it.platform.clone()).collect();
+            let warning = filter::check_platforms(filter, &platforms, &available)?;
+            return up_to_date(&platforms, Vec::from_iter(warning));
         }
     };
     let up_to_date = || match tree {
@@ -234,9 +271,7 @@ async fn compare<S: Source, D: Destination>(
     if &digest == expected_digest {
         return up_to_date();
     }
-    if repository.destination().mutability(&repository.repository, &target.tag).await?
-        == Mutability::Mutable
-    {
+    if !is_immutable(repository, &target.tag).await? {
         return Ok(None);
     }
     if let Some(tree) = tree
@@ -252,6 +287,60 @@ async fn compare<S: Source, D: Destination>(
     Ok(Some(Verdict::Drifted(Error::new(Kind::TagImmutable, problem).hint(
         "mirror the image under another tag (`retag`), or exclude the tag from the repository's immutability",
     ))))
+}
+
+async fn is_immutable<D: Destination>(repository: &TargetRepository<D>, tag: &Tag) -> Result<bool> {
+    let mutability = repository.destination().mutability(&repository.repository, tag).await?;
+    Ok(mutability == Mutability::Immutable)
+}
+
+/// The tag under which a listing may name the source. A pinned image is often pinned to the digest
+/// of the tag that it is mirrored to.
+fn source_tag<S, D>(job: &Job<S, D>) -> &Tag {
+    match &job.image.origin.at {
+        TagOrDigest::Tag(tag) => tag,
+        TagOrDigest::Digest(_) => &job.image.targets[0].tag,
+    }
+}
+
+/// Returns the platforms of the content `digest` if it is what the filter makes of the listed
+/// entries of the source's index. Its `index` is `None` for an image.
+///
+/// The listing does not name the image that an attestation describes. If the source has
+/// attestations, each image that is kept must have one, and the source must have it too.
+fn is_made_from_listed(
+    digest: &Digest,
+    index: Option<&Index>,
+    listed: &[ListedImage],
+    filter: &Filter,
+) -> Option<Vec<Platform>> {
+    let (attestations, images): (Vec<_>, Vec<_>) =
+        listed.iter().partition(|entry| entry.platform.is_unknown());
+    let kept: Vec<&ListedImage> =
+        images.into_iter().filter(|image| filter.platforms.matches(&image.platform)).collect();
+    let platforms = || kept.iter().map(|image| image.platform.clone()).collect();
+    let Some(index) = index else {
+        return matches!(kept[..], [only] if only.digest == *digest).then(platforms);
+    };
+    let (attesting, entries): (Vec<_>, Vec<_>) =
+        index.manifests.iter().partition(|entry| entry.attests().is_some());
+    let expected: HashSet<&Digest> = kept.iter().map(|image| &image.digest).collect();
+    let current: HashSet<&Digest> = entries.iter().map(|entry| &entry.digest).collect();
+    if current != expected || kept.is_empty() {
+        return None;
+    }
+    let has_its_attestations = match filter.attestations {
+        Attestations::Drop => attesting.is_empty(),
+        Attestations::Keep if attestations.is_empty() => attesting.is_empty(),
+        Attestations::Keep => {
+            let known: HashSet<&Digest> = attestations.iter().map(|it| &it.digest).collect();
+            let attested: HashSet<&str> =
+                attesting.iter().filter_map(|entry| entry.attests()).collect();
+            attesting.iter().all(|entry| known.contains(&entry.digest))
+                && expected.iter().all(|image| attested.contains(image.as_str()))
+        }
+    };
+    has_its_attestations.then(platforms)
 }
 
 /// Returns `true` if the index alone shows that the filter makes it of the source: its annotations
@@ -318,10 +407,11 @@ async fn build_tree<S: Source, D>(
     reader: &Reader<S>,
     source: &Digest,
     mode: Mode,
+    expected_pulls: Option<u64>,
 ) -> Result<Option<Arc<Tree>>> {
     let filter = &job.image.filter;
     // the platform of an image is in its configuration: a blob, and blobs are free
-    let is_free = reader.has_cached_image(source) && filter.shape == Shape::Index;
+    let is_free = reader.has_cached_image(source);
     // a pinned image sends no request before its pull: the registry may not have told its limit
     let is_pinned = matches!(job.image.origin.at, TagOrDigest::Digest(_));
     let is_metered =
@@ -329,22 +419,36 @@ async fn build_tree<S: Source, D>(
     if !is_free && is_metered && mode == Mode::PlanWithoutPulls {
         return Ok(None);
     }
-    let reserved = match is_free {
-        true => Ok(()),
-        false => reader.reserve(known_pulls(filter)).await,
-    };
-    job.queue.release();
-    reserved?;
+    // all of them before the first: an image that does not fit spends none
+    if let (Some(pulls), false) = (expected_pulls, is_free) {
+        reader.reserve(pulls).await?;
+    }
     let tree = tree::build(reader, source, filter, &BTreeSet::new()).await?;
     Ok(Some(Arc::new(tree)))
 }
 
-/// The pulls that an image needs at least, as far as its filter tells.
-pub(crate) fn known_pulls(filter: &Filter) -> u64 {
-    let images = match &filter.platforms {
-        Platforms::Only(platforms) => platforms.len() as u64,
-        // the index will tell; reserve one image, or a small limit would be spent on indexes alone
-        Platforms::All => 1,
+/// The pulls that the image needs, as far as a listing of the source tells; `None` if nothing is
+/// known, or if the image needs more than a window has: then only its index tells.
+async fn listed_pulls<S: Source, D>(
+    job: &Job<S, D>,
+    reader: &Reader<S>,
+    source: &Digest,
+) -> Option<u64> {
+    let allowance = reader.allowance()?;
+    let listed = reader.listed_images(source_tag(job), source).await?;
+    let filter = &job.image.filter;
+    if listed.iter().any(|image| image.digest == *source) {
+        return Some(1);
+    }
+    let (attestations, images): (Vec<_>, Vec<_>) =
+        listed.iter().partition(|entry| entry.platform.is_unknown());
+    let kept = images.iter().filter(|image| filter.platforms.matches(&image.platform)).count();
+    let attestations = match (filter.shape, filter.attestations, &filter.platforms) {
+        (Shape::Flat, ..) | (_, Attestations::Drop, _) => 0,
+        (.., Platforms::All) => attestations.len(),
+        // an image has one of its own
+        (.., Platforms::Only(_)) => attestations.len().min(kept),
     };
-    1 + 2 * images
+    let pulls = (1 + kept + attestations) as u64;
+    (pulls <= reader.registry.budget.window(allowance)).then_some(pulls)
 }

@@ -23,7 +23,7 @@ use crate::{
     engine::{
         blob::{target::CopyTarget, transfer::TransferLimits},
         context::RunContext,
-        options::Mode,
+        options::{Check, Mode},
         state::{repository::TargetRepository, source::Reader},
     },
     model::{
@@ -182,13 +182,13 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
         }
         let cannot =
             |error: Error| error.context(format!("cannot mirror referrer {}", referrer.digest));
-        reader.reserve(1).await?;
         let foreign_layers = self.job.image.filter.foreign_layers;
         let filter = Filter { foreign_layers, ..Filter::default() };
         let tree = tree::build(reader, &referrer.digest, &filter, &BTreeSet::new()).await;
         let tree = tree.map_err(cannot)?;
         let targets = slice::from_ref(target);
-        let copy = TreeCopy { limits, reader, tree: &tree, targets, progress: Arc::default() };
+        let (check, progress) = (Check::Tags, Arc::default());
+        let copy = TreeCopy { limits, reader, tree: &tree, targets, check, progress };
         copy.run(mode).await.map_err(|unserved| cannot(unserved.into_error()))?;
         match target.failure() {
             Some(error) if mode == Mode::Mirror => Err(cannot(error)),

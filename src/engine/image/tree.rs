@@ -54,7 +54,8 @@ pub(crate) async fn pushed_digest<S: Source>(
     context: Arc<HostContext>,
 ) -> Result<Digest> {
     let registry = Arc::new(SourceRegistry::new(image.origin.location.clone(), endpoint, context));
-    let reader = Reader::new(registry, image.origin.repository.clone());
+    let queue = Arc::new(registry.budget.queue(0));
+    let reader = Reader::new(registry, image.origin.repository.clone(), queue);
     let tree = build(&reader, source, &image.filter, &BTreeSet::new()).await?;
     Ok(tree.root.manifest.digest().clone())
 }

@@ -1,13 +1,15 @@
-//! Keeps a run within pull limits: an image that needs more pulls than are left is deferred before
-//! it starts.
+//! Keeps a run within pull limits: an image that needs more pulls than are left is deferred.
 //!
 //! The registry's headers tell how many pulls are left. The budget subtracts those that the run
-//! has promised to images and not spent yet. A reservation that ends returns its unused pulls.
-//! Images reserve in the order of the configuration, so the last ones are deferred.
+//! has promised to images and not spent yet. Images reserve in the order of the configuration
+//! while pulls are scarce. An image that does not fit waits while other images hold promised pulls,
+//! because they may return some. It is deferred only if no pull can be returned.
+//!
+//! So a run that defers an image has spent all but the last pulls of the window on images that it
+//! completed: fewer are left than the deferred image needs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
@@ -15,20 +17,29 @@ use crate::{
     remote::Allowance,
 };
 
+/// The pulls of an image about which nothing is known: an index, 16 platforms, and their
+/// attestations. Only decides whether images may reserve at the same time.
+pub(crate) const UNKNOWN_PULLS: u64 = 33;
+
 /// The pulls of one registry.
 #[derive(Debug, Default)]
 pub(crate) struct PullBudget {
     /// Pulls that are left to others.
     reserved: u64,
-    promised: Mutex<u64>,
-    waiting: watch::Sender<WaitingImages>,
+    state: watch::Sender<BudgetState>,
 }
 
-/// The images that have not reserved yet, by position, with the pulls that each is known to need.
 #[derive(Debug, Default)]
-struct WaitingImages {
-    needs: BTreeMap<usize, u64>,
-    total: u64,
+struct BudgetState {
+    /// Pulls that images hold.
+    promised: u64,
+    /// The promised pulls of images that wait for more.
+    held_by_waiting: u64,
+    /// The images that have not reserved all their pulls yet, by position, with the pulls that
+    /// each is expected to need.
+    queue: BTreeMap<usize, u64>,
+    /// The sum of the expected pulls.
+    queued: u64,
 }
 
 impl PullBudget {
@@ -36,13 +47,19 @@ impl PullBudget {
         Self { reserved, ..Self::default() }
     }
 
-    /// Adds the image at this position of the configuration, which needs at least `needs` pulls.
-    pub(crate) fn queue(self: &Arc<Self>, position: usize, needs: u64) -> PullQueue {
-        self.waiting.send_modify(|waiting| {
-            waiting.needs.insert(position, needs);
-            waiting.total += needs;
+    /// Adds the image at this position of the configuration.
+    pub(crate) fn queue(self: &Arc<Self>, position: usize) -> PullQueue {
+        let queue = PullQueue { budget: Arc::clone(self), position };
+        self.state.send_modify(|state| {
+            state.queue.insert(position, UNKNOWN_PULLS);
+            state.queued += UNKNOWN_PULLS;
         });
-        PullQueue { budget: Arc::clone(self), position }
+        queue
+    }
+
+    /// The pulls of a window that the run may spend.
+    pub(crate) fn window(&self, allowance: Allowance) -> u64 {
+        allowance.limit.saturating_sub(self.reserved)
     }
 
     /// The pulls that can still be promised.
@@ -61,27 +78,36 @@ pub(crate) struct PullQueue {
 }
 
 impl PullQueue {
+    /// Replaces the number of pulls that the image is expected to need.
+    pub(crate) fn expect(&self, pulls: u64) {
+        self.budget.state.send_if_modified(|state| {
+            let Some(expected) = state.queue.get_mut(&self.position) else { return false };
+            let before = mem::replace(expected, pulls);
+            state.queued = state.queued - before + pulls;
+            pulls < before
+        });
+    }
+
     /// Resolves when no earlier image waits, or enough pulls are left for all that wait. So an
     /// image with a slow source delays the others only if pulls are scarce.
     pub(crate) async fn wait(&self, allowance: impl Fn() -> Option<Allowance>) {
-        let mut waiting = self.budget.waiting.subscribe();
-        let is_enough = |total| {
-            let promised = *self.budget.promised.lock();
-            allowance().is_none_or(|it| total <= self.budget.free(it, promised))
-        };
-        let resolved = waiting.wait_for(|waiting| {
-            let first = waiting.needs.first_key_value();
-            first.is_none_or(|(first, _)| *first >= self.position) || is_enough(waiting.total)
+        let mut state = self.budget.state.subscribe();
+        let resolved = state.wait_for(|state| {
+            let first = state.queue.first_key_value();
+            let is_enough = || {
+                allowance().is_none_or(|it| state.queued <= self.budget.free(it, state.promised))
+            };
+            first.is_none_or(|(first, _)| *first >= self.position) || is_enough()
         });
         resolved.await.expect("the budget holds the sender");
     }
 
     /// Leaves the queue: the image has reserved its pulls, or needs none.
     pub(crate) fn release(&self) {
-        self.budget.waiting.send_if_modified(|waiting| {
-            let needs = waiting.needs.remove(&self.position);
-            waiting.total -= needs.unwrap_or_default();
-            needs.is_some()
+        self.budget.state.send_if_modified(|state| {
+            let expected = state.queue.remove(&self.position);
+            state.queued -= expected.unwrap_or_default();
+            expected.is_some()
         });
     }
 }
@@ -97,58 +123,142 @@ impl Drop for PullQueue {
 pub(crate) struct Reservation {
     budget: Arc<PullBudget>,
     left: u64,
+    /// Pulls taken since the last [`Self::release`].
+    taken: u64,
+    /// Set while the image waits for more.
+    is_waiting: bool,
+}
+
+/// One promised pull. Dropping it ends the promise: the pull is spent, or was not needed.
+#[derive(Debug)]
+pub(crate) struct PromisedPull(Arc<PullBudget>);
+
+impl Drop for PromisedPull {
+    fn drop(&mut self) {
+        self.0.state.send_modify(|state| state.promised -= 1);
+    }
 }
 
 impl Reservation {
     pub(crate) fn new(budget: Arc<PullBudget>) -> Self {
-        Self { budget, left: 0 }
+        Self { budget, left: 0, taken: 0, is_waiting: false }
     }
 
-    /// Extends the reservation to this many unused pulls.
+    /// Changes the reservation to this many unused pulls, and waits for pulls that other images
+    /// may return.
     ///
     /// # Errors
-    /// [`Kind::PullLimit`] if they are not left now; [`Kind::Quota`] if the limit is too low.
-    pub(crate) fn extend_to(&mut self, pulls: u64, allowance: Option<Allowance>) -> Result<()> {
-        let Some(allowance) = allowance else { return Ok(()) };
-        let (limit, reserved) = (allowance.limit, self.budget.reserved);
-        if pulls > limit.saturating_sub(reserved) {
-            return Err(Error::new(
-                Kind::Quota,
-                format!("the image needs {pulls} pulls; the limit is {limit} per window, {reserved} of them reserved"),
-            )
-            .hint("narrow `platforms`, lower `reserve_pulls`, or authenticate with a plan that allows more"));
+    /// [`Kind::PullLimit`] if they are not left and no image can return them; [`Kind::Quota`] if
+    /// the limit is too low.
+    pub(crate) async fn resize(
+        &mut self,
+        pulls: u64,
+        allowance: impl Fn() -> Option<Allowance>,
+    ) -> Result<()> {
+        let mut changes = self.budget.state.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let resized = match allowance() {
+                Some(allowance) => self.try_resize(pulls, allowance),
+                None => Some(Ok(())),
+            };
+            if let Some(resized) = resized {
+                return resized;
+            }
+            changes.changed().await.expect("the budget holds the sender");
         }
-        let more = pulls.saturating_sub(self.left);
-        let mut promised = self.budget.promised.lock();
-        let free = self.budget.free(allowance, *promised);
-        if more > free {
-            return Err(Error::new(
-                Kind::PullLimit,
-                format!("the image needs {more} pulls; {free} are left in this window"),
-            )
-            .hint("run again in the next window, or authenticate for a higher limit"));
-        }
-        *promised += more;
-        self.left += more;
-        Ok(())
     }
 
-    /// Spends one promised pull.
-    pub(crate) fn spend(&mut self) {
-        self.release(1);
+    /// Takes one pull out of the reservation, and reserves it first if the reservation is empty.
+    pub(crate) async fn take(
+        &mut self,
+        allowance: impl Fn() -> Option<Allowance>,
+    ) -> Result<Option<PromisedPull>> {
+        if self.left == 0 {
+            self.resize(1, allowance).await?;
+        }
+        // free pulls are not promised
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        self.taken += 1;
+        Ok(Some(PromisedPull(Arc::clone(&self.budget))))
     }
 
-    fn release(&mut self, pulls: u64) {
-        let pulls = pulls.min(self.left);
-        self.left -= pulls;
-        *self.budget.promised.lock() -= pulls;
+    /// Returns the unused pulls.
+    pub(crate) fn release(&mut self) {
+        self.taken = 0;
+        let budget = Arc::clone(&self.budget);
+        budget.state.send_if_modified(|state| {
+            self.stop_waiting(state);
+            let left = mem::take(&mut self.left);
+            state.promised -= left;
+            left > 0
+        });
+    }
+
+    /// One attempt of [`Self::resize`]; `None` if other images may return pulls.
+    fn try_resize(&mut self, pulls: u64, allowance: Allowance) -> Option<Result<()>> {
+        let budget = Arc::clone(&self.budget);
+        let (limit, window) = (allowance.limit, budget.window(allowance));
+        let all = self.taken + pulls;
+        let mut result = None;
+        budget.state.send_if_modified(|state| {
+            self.stop_waiting(state);
+            let free = budget.free(allowance, state.promised);
+            let more = pulls.saturating_sub(self.left);
+            let before = self.left;
+            let by_others = state.promised - state.held_by_waiting - self.left;
+            let refused = if all > window {
+                Some(quota(all, limit, budget.reserved))
+            } else if more > free && by_others == 0 {
+                Some(limit_reached(more, free))
+            } else {
+                None
+            };
+            if let Some(error) = refused {
+                state.promised -= mem::take(&mut self.left);
+                result = Some(Err(error));
+            } else if more > free {
+                self.is_waiting = true;
+                state.held_by_waiting += self.left;
+            } else {
+                state.promised = state.promised - self.left + pulls;
+                self.left = pulls;
+                result = Some(Ok(()));
+            }
+            self.left < before
+        });
+        result
+    }
+
+    fn stop_waiting(&mut self, state: &mut BudgetState) {
+        if mem::take(&mut self.is_waiting) {
+            state.held_by_waiting -= self.left;
+        }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.release(self.left);
+        self.release();
     }
+}
+
+fn quota(pulls: u64, limit: u64, reserved: u64) -> Error {
+    let problem = format!(
+        "the image needs {pulls} pulls; the limit is {limit} per window, {reserved} of them reserved"
+    );
+    Error::new(Kind::Quota, problem).hint(
+        "narrow `platforms`, lower `reserve_pulls`, or authenticate with a plan that allows more",
+    )
+}
+
+fn limit_reached(pulls: u64, free: u64) -> Error {
+    let problem = format!("the image needs {pulls} pulls; {free} are left in this window");
+    Error::new(Kind::PullLimit, problem)
+        .hint("run again in the next window, or authenticate for a higher limit")
 }
 
 #[cfg(test)]
@@ -163,26 +273,76 @@ mod tests {
         Some(Allowance { limit: 100, remaining, window: Duration::from_secs(21_600) })
     }
 
-    #[test]
-    fn a_pull_is_promised_once_and_an_unused_one_is_returned() {
+    fn reservation(budget: &Arc<PullBudget>) -> Reservation {
+        Reservation::new(Arc::clone(budget))
+    }
+
+    fn kind(result: Result<()>) -> Kind {
+        result.unwrap_err().kind()
+    }
+
+    #[tokio::test]
+    async fn a_pull_is_promised_once_and_an_unused_one_is_returned() {
         let budget = Arc::new(PullBudget::new(20));
-        let mut first = Reservation::new(Arc::clone(&budget));
-        let mut second = Reservation::new(Arc::clone(&budget));
-        first.extend_to(5, allowance(30)).unwrap();
-        let error = second.extend_to(6, allowance(30)).unwrap_err();
-        assert_eq!(error.kind(), Kind::PullLimit);
-        first.spend();
-        assert!(second.extend_to(6, allowance(29)).is_err());
+        let (mut first, mut second) = (reservation(&budget), reservation(&budget));
+        first.resize(5, || allowance(30)).await.unwrap();
+        assert!(second.resize(6, || allowance(30)).now_or_never().is_none(), "it waits");
+        drop(first.take(|| allowance(30)).await.unwrap());
+        assert!(second.resize(6, || allowance(29)).now_or_never().is_none(), "it still waits");
+        first.resize(3, || allowance(29)).await.unwrap();
+        second.resize(6, || allowance(29)).await.unwrap();
+        drop((first, second));
+        let mut third = reservation(&budget);
+        third.resize(9, || allowance(29)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_image_waits_for_returned_pulls_and_is_deferred_when_none_can_be_returned() {
+        let budget = Arc::new(PullBudget::new(0));
+        let (mut first, mut second) = (reservation(&budget), reservation(&budget));
+        first.resize(8, || allowance(10)).await.unwrap();
+        let mut waiting = Box::pin(second.resize(4, || allowance(10)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        first.resize(6, || allowance(10)).await.unwrap();
+        waiting.await.unwrap();
         drop(first);
-        second.extend_to(6, allowance(29)).unwrap();
+        assert_eq!(kind(second.resize(11, || allowance(10)).await), Kind::PullLimit);
+        assert_eq!(budget.state.borrow().promised, 0, "a deferred image holds nothing");
+    }
+
+    #[tokio::test]
+    async fn images_that_wait_for_each_others_pulls_do_not_wait_for_ever() {
+        let budget = Arc::new(PullBudget::new(0));
+        let (mut first, mut second) = (reservation(&budget), reservation(&budget));
+        first.resize(5, || allowance(10)).await.unwrap();
+        second.resize(5, || allowance(10)).await.unwrap();
+        let mut waiting = Box::pin(first.resize(6, || allowance(10)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert_eq!(kind(second.resize(6, || allowance(10)).await), Kind::PullLimit);
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_image_that_stops_waiting_is_not_counted_as_waiting() {
+        let budget = Arc::new(PullBudget::new(0));
+        let (mut first, mut second) = (reservation(&budget), reservation(&budget));
+        first.resize(5, || allowance(10)).await.unwrap();
+        second.resize(5, || allowance(10)).await.unwrap();
+        assert!(first.resize(6, || allowance(10)).now_or_never().is_none());
+        drop(first);
+        assert_eq!(budget.state.borrow().held_by_waiting, 0);
+        second.resize(10, || allowance(10)).await.unwrap();
     }
 
     #[tokio::test]
     async fn images_reserve_in_order_unless_enough_pulls_are_left_for_all() {
         let budget = Arc::new(PullBudget::new(20));
-        let [first, second, third] = [0, 1, 2].map(|position| budget.queue(position, 3));
+        let [first, second, third] = [0, 1, 2].map(|position| budget.queue(position));
         let is_first =
             |queue: &PullQueue, left| queue.wait(|| allowance(left)).now_or_never().is_some();
+        assert!(!is_first(&second, 20 + 3 * UNKNOWN_PULLS - 1));
+        assert!(is_first(&second, 20 + 3 * UNKNOWN_PULLS));
+        [&first, &second, &third].into_iter().for_each(|queue| queue.expect(3));
         assert!(is_first(&first, 28) && !is_first(&second, 28) && !is_first(&third, 28));
         assert!(is_first(&third, 29), "enough pulls are left for all");
         second.release();
@@ -192,20 +352,25 @@ mod tests {
         assert!(is_first(&third, 0));
     }
 
-    #[test]
-    fn a_reservation_above_the_whole_limit_fails() {
-        let mut reservation = Reservation::new(Arc::new(PullBudget::new(20)));
-        let error = reservation.extend_to(81, allowance(100)).unwrap_err();
-        assert_eq!(error.kind(), Kind::Quota);
-        reservation.extend_to(80, allowance(100)).unwrap();
+    #[tokio::test]
+    async fn a_reservation_above_the_whole_limit_fails() {
+        let budget = Arc::new(PullBudget::new(20));
+        let mut image = reservation(&budget);
+        assert_eq!(kind(image.resize(81, || allowance(100)).await), Kind::Quota);
+        image.resize(80, || allowance(100)).await.unwrap();
+        drop(image.take(|| allowance(100)).await.unwrap());
+        assert_eq!(kind(image.resize(80, || allowance(99)).await), Kind::Quota, "one was spent");
+        // the next image of the reader, such as a signature
+        image.release();
+        image.resize(79, || allowance(99)).await.unwrap();
     }
 
-    #[test]
-    fn free_pulls_are_not_counted() {
+    #[tokio::test]
+    async fn free_pulls_are_not_counted() {
         let budget = Arc::new(PullBudget::new(20));
-        let mut reservation = Reservation::new(Arc::clone(&budget));
-        reservation.extend_to(1_000_000, None).unwrap();
-        reservation.spend();
-        assert_eq!(*budget.promised.lock(), 0);
+        let mut image = reservation(&budget);
+        image.resize(1_000_000, || None).await.unwrap();
+        assert!(image.take(|| None).await.unwrap().is_none());
+        assert_eq!(budget.state.borrow().promised, 0);
     }
 }

@@ -8,12 +8,12 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
-use super::pull_budget::{PullBudget, Reservation};
+use super::pull_budget::{PullBudget, PullQueue, Reservation};
 use crate::{
     engine::options::SourceEndpoint,
     model::{
-        Descriptor, Digest, Error, Kind, Location, Platform, RawManifest, Repository, Result,
-        TagOrDigest,
+        Descriptor, Digest, Error, Kind, ListedImage, Location, Platform, RawManifest, Repository,
+        Result, Tag, TagOrDigest,
     },
     remote::{Allowance, HostContext, Source, body, index_walk::ImageReader},
 };
@@ -79,24 +79,59 @@ impl ManifestCache {
 pub(crate) struct Reader<S> {
     pub(crate) registry: Arc<SourceRegistry<S>>,
     pub(crate) repository: Repository,
+    /// The image's place among those that spend pulls.
+    queue: Arc<PullQueue>,
     reservation: AsyncMutex<Reservation>,
 }
 
 impl<S: Source> Reader<S> {
-    pub(crate) fn new(registry: Arc<SourceRegistry<S>>, repository: Repository) -> Self {
+    pub(crate) fn new(
+        registry: Arc<SourceRegistry<S>>,
+        repository: Repository,
+        queue: Arc<PullQueue>,
+    ) -> Self {
         let reservation = AsyncMutex::new(Reservation::new(Arc::clone(&registry.budget)));
-        Self { registry, repository, reservation }
+        Self { registry, repository, queue, reservation }
     }
 
-    /// Reserves this many pulls from now on, if the registry limits pulls.
+    /// Reserves at least this many pulls, if the registry limits pulls.
     pub(crate) async fn reserve(&self, pulls: u64) -> Result<()> {
-        let allowance = self.allowance();
-        self.reservation.lock().await.extend_to(pulls, allowance)
+        self.reservation.lock().await.resize(pulls, || self.allowance()).await
+    }
+
+    /// Reserves exactly the pulls of these manifests, the last ones of the image, and lets later
+    /// images reserve.
+    pub(crate) async fn reserve_last(&self, manifests: &[&Digest]) -> Result<()> {
+        let pulls = manifests.iter().filter(|digest| !self.is_cached(digest)).count();
+        let reserved = self.reserve(pulls as u64).await;
+        self.queue.release();
+        reserved
+    }
+
+    /// Returns the unused pulls, and lets later images reserve.
+    pub(crate) async fn release(&self) {
+        self.reservation.lock().await.release();
+        self.queue.release();
     }
 
     /// The pull limit in the registry's last answer.
     pub(crate) fn allowance(&self) -> Option<Allowance> {
         self.registry.source.allowance()
+    }
+
+    /// The images of the index that the tag points to, if a listing tells them without a pull.
+    ///
+    /// Returns `None` where reading the index is free.
+    pub(crate) async fn listed_images(
+        &self,
+        tag: &Tag,
+        index: &Digest,
+    ) -> Option<Arc<[ListedImage]>> {
+        let source = &self.registry.source;
+        match source.is_metered() {
+            true => source.listed_images(&self.repository, tag, index).await,
+            false => None,
+        }
     }
 
     /// Asks a registry that limits pulls how many are left, unless its answers told already.
@@ -122,11 +157,18 @@ impl<S: Source> Reader<S> {
         }
     }
 
+    fn cached(&self, digest: &Digest) -> Option<RawManifest> {
+        self.registry.manifests.lock().cells.get(digest)?.get().cloned()
+    }
+
+    /// Returns `true` if the cache holds this manifest: reading it needs no pull.
+    pub(crate) fn is_cached(&self, digest: &Digest) -> bool {
+        self.cached(digest).is_some()
+    }
+
     /// Returns `true` if the cache holds this manifest and it is an image: it needs no more pulls.
     pub(crate) fn has_cached_image(&self, digest: &Digest) -> bool {
-        let cache = self.registry.manifests.lock();
-        let manifest = cache.cells.get(digest).and_then(|cell| cell.get());
-        manifest.is_some_and(|manifest| !manifest.media_type().is_index())
+        self.cached(digest).is_some_and(|manifest| !manifest.media_type().is_index())
     }
 
     /// Adds the repository to the error of a manifest that lacks it.
@@ -155,16 +197,21 @@ impl<S: Source> Reader<S> {
 impl<S: Source> ImageReader for Reader<S> {
     /// The manifest, from the cache or from the source.
     async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
+        if let Some(cached) = self.cached(digest) {
+            return Ok(cached);
+        }
+        // before the cell: an image that waits for pulls must not hold up those that can return some
+        let pull = self.reservation.lock().await.take(|| self.allowance()).await?;
         let cell = self.registry.manifests.lock().cell(digest);
         let read = cell.get_or_try_init(|| async {
             let at = TagOrDigest::Digest(digest.clone());
-            let manifest = self.registry.source.manifest(&self.repository, &at).await;
-            self.reservation.lock().await.spend();
-            let manifest = manifest?;
+            let manifest = self.registry.source.manifest(&self.repository, &at).await?;
             self.registry.manifests.lock().keep(digest, manifest.bytes().len());
             Ok(manifest)
         });
-        read.await.cloned()
+        let manifest = read.await.cloned();
+        drop(pull);
+        manifest
     }
 
     async fn platform(&self, config: &Descriptor) -> Result<Option<Platform>> {

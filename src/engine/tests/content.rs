@@ -1,12 +1,12 @@
 //! Random images and indexes that share layers.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{rng::Rng, upstream::StoredContent};
-use crate::model::{Digest, MediaType, Platform, RawManifest};
+use crate::model::{Descriptor, Digest, ListedImage, Manifest, MediaType, Platform, RawManifest};
 
 const CONFIG: &str = oci_client::manifest::IMAGE_CONFIG_MEDIA_TYPE;
 const LAYER: &str = oci_client::manifest::IMAGE_LAYER_GZIP_MEDIA_TYPE;
@@ -58,6 +58,19 @@ pub(crate) struct Root {
 impl Root {
     pub(crate) fn is_index(&self) -> bool {
         self.manifest.media_type().is_index()
+    }
+
+    /// The images of the index, as a listing names them; `None` for an image, and for an index with
+    /// nested indexes or attestations.
+    pub(crate) fn listed(&self) -> Option<Arc<[ListedImage]>> {
+        let Ok(Manifest::Index(index)) = self.manifest.read() else { return None };
+        let is_image = |entry: &Descriptor| !entry.is_index() && entry.attests().is_none();
+        let images = index.manifests.iter().zip(&self.platforms);
+        let images = images.map(|(entry, platform)| ListedImage {
+            platform: platform.clone(),
+            digest: entry.digest.clone(),
+        });
+        index.manifests.iter().all(is_image).then(|| images.collect())
     }
 
     pub(crate) fn add_to(&self, content: &mut StoredContent) {

@@ -88,6 +88,31 @@ impl FakeDestination {
         Self { store: Mutex::default(), mounting, mutability, connections, faults }
     }
 
+    /// Loses a blob or an image manifest below a tag, as a broken disk does. Returns `false` if
+    /// there is none.
+    pub(crate) fn lose_content(&self, rng: &mut Rng) -> bool {
+        let mut store = self.store();
+        let mut all: Vec<_> = store.repositories.iter_mut().collect();
+        all.sort_by_key(|(name, _)| (*name).clone());
+        if all.is_empty() {
+            return false;
+        }
+        let at = rng.range(0..=all.len() as u64 - 1) as usize;
+        let stored = &mut all[at].1;
+        let tagged: HashSet<&Digest> = stored.tags.values().collect();
+        let is_lost = |digest: &&Digest| {
+            !tagged.contains(*digest) && !stored.manifests[*digest].media_type().is_index()
+        };
+        let mut manifests: Vec<Digest> = stored.manifests.keys().filter(is_lost).cloned().collect();
+        let mut blobs: Vec<Digest> = stored.blobs.iter().cloned().collect();
+        manifests.sort();
+        blobs.sort();
+        let lost = if rng.chance(500) && !manifests.is_empty() { manifests } else { blobs };
+        let Some(last) = (lost.len() as u64).checked_sub(1) else { return false };
+        let lost = &lost[rng.range(0..=last) as usize];
+        stored.blobs.remove(lost) || stored.manifests.remove(lost).is_some()
+    }
+
     fn store(&self) -> MutexGuard<'_, StoredRepositories> {
         self.store.lock()
     }

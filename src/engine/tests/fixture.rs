@@ -16,7 +16,7 @@ use super::{
     upstream::{FakeUpstream, UpstreamState},
 };
 use crate::{
-    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint},
+    engine::{Check, Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint},
     model::{
         Attestations, DestinationId, Digest, Filter, Image, Location, Origin, Platforms,
         Repository, Shape, Tag, TagOrDigest, Target, event::Silent,
@@ -32,6 +32,8 @@ pub(crate) struct EngineFixture {
     pub(crate) endpoints: Vec<Arc<Endpoint<FakeDestination>>>,
     /// Every image goes to every destination, and none is filtered.
     pub(crate) uniform: bool,
+    pub(crate) reserved_pulls: u64,
+    pub(crate) check: Check,
     pub(crate) faults: Arc<FaultInjection>,
     connections: usize,
     transfers: usize,
@@ -50,6 +52,8 @@ impl EngineFixture {
             upstreams: upstreams(rng, &repositories, connections, &faults),
             endpoints: Vec::new(),
             uniform: rng.chance(400),
+            reserved_pulls: 0,
+            check: Check::Tags,
             faults,
             connections,
             transfers,
@@ -118,11 +122,12 @@ impl EngineFixture {
         shutdown: &Shutdown,
     ) -> Arc<Mirror<FakeUpstream, FakeDestination>> {
         let sources = self.upstreams.iter().map(|(host, upstream)| {
-            (host.clone(), SourceEndpoint { source: Arc::clone(upstream), reserved_pulls: 0 })
+            let (source, reserved_pulls) = (Arc::clone(upstream), self.reserved_pulls);
+            (host.clone(), SourceEndpoint { source, reserved_pulls })
         });
         let registries =
             Endpoints { sources: sources.collect(), destinations: self.endpoints.clone() };
-        let options = Options { mode, transfers: self.transfers };
+        let options = Options { mode, check: self.check, transfers: self.transfers };
         let (contexts, observer) = (SideContexts::default(), Arc::new(Silent));
         Arc::new(Mirror::new(registries, &contexts, options, observer, shutdown.clone()))
     }
@@ -150,6 +155,43 @@ impl EngineFixture {
     pub(crate) fn limit_pulls(&self, pulls: Option<u64>) {
         for upstream in self.upstreams.values() {
             upstream.state.lock().pulls = pulls;
+        }
+    }
+
+    /// Starts a window of this many pulls, and returns the pulls spent in the last one.
+    pub(crate) fn renew_pulls(&self, pulls: u64) -> u64 {
+        let renew = |upstream: &Arc<FakeUpstream>| {
+            let mut state = upstream.state.lock();
+            (state.limit, state.pulls) = (pulls, Some(pulls));
+            std::mem::take(&mut state.spent)
+        };
+        self.upstreams.values().map(renew).sum()
+    }
+
+    /// Makes the sources list the images of their indexes. Filters only images that the listing
+    /// describes.
+    pub(crate) fn list_images(&mut self) {
+        for ((host, repository), roots) in &self.repositories {
+            let listed: HashMap<_, _> = (roots.iter())
+                .filter_map(|root| Some((root.manifest.digest().clone(), root.listed()?)))
+                .collect();
+            let mut state = self.upstreams[host].state.lock();
+            for image in &mut self.images {
+                if (&image.origin.location, &image.origin.repository) != (host, repository) {
+                    continue;
+                }
+                let is_listed = match &image.origin.at {
+                    TagOrDigest::Tag(tag) => {
+                        let digest = &state.tags[&(repository.clone(), tag.clone())];
+                        listed.contains_key(digest)
+                    }
+                    TagOrDigest::Digest(_) => false,
+                };
+                if !is_listed {
+                    image.filter = Filter::default();
+                }
+            }
+            state.listed.extend(listed);
         }
     }
 
@@ -200,7 +242,7 @@ fn upstreams(
     for ((host, repository), roots) in repositories {
         let upstream = upstreams.entry(host.clone()).or_insert_with(|| FakeUpstream {
             repositories: HashMap::new(),
-            state: Mutex::new(UpstreamState::default()),
+            state: Mutex::new(UpstreamState { limit: 100, ..UpstreamState::default() }),
             connections: Arc::new(Semaphore::new(connections)),
             lists_digests: rng.chance(300),
             faults: Arc::clone(faults),

@@ -9,7 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fault_injection::{ChunkFault, FaultInjection};
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
+    model::{
+        Descriptor, Digest, Error, Kind, ListedImage, RawManifest, Repository, Result, Tag,
+        TagOrDigest,
+    },
     remote::{Allowance, ByteStream, PullLimits, Source},
 };
 
@@ -24,6 +27,12 @@ pub(crate) struct UpstreamState {
     pub(crate) tags: HashMap<(Repository, Tag), Digest>,
     /// Pulls left; `None` without a pull limit.
     pub(crate) pulls: Option<u64>,
+    /// Pulls per window.
+    pub(crate) limit: u64,
+    /// Pulls so far.
+    pub(crate) spent: u64,
+    /// The entries of indexes, if a listing names them.
+    pub(crate) listed: HashMap<Digest, Arc<[ListedImage]>>,
     /// Reads per blob from its first byte.
     pub(crate) reads: HashMap<Digest, u64>,
 }
@@ -53,7 +62,9 @@ impl FakeUpstream {
 
     /// Spends a pull.
     fn pull(&self) -> Result<()> {
-        match &mut self.state.lock().pulls {
+        let mut state = self.state.lock();
+        state.spent += 1;
+        match &mut state.pulls {
             Some(0) => Err(Error::new(Kind::PullLimit, "no pulls are left")),
             Some(left) => {
                 *left -= 1;
@@ -77,6 +88,16 @@ impl Source for FakeUpstream {
         }
         let known = tags.iter().filter(|_| self.faults.chance(900));
         known.filter_map(|tag| Some((tag.clone(), self.tagged(repository, tag)?))).collect()
+    }
+
+    async fn listed_images(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        index: &Digest,
+    ) -> Option<Arc<[ListedImage]>> {
+        let tagged = self.tagged(repository, tag)?;
+        self.state.lock().listed.get(index).filter(|_| tagged == *index).cloned()
     }
 
     async fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
@@ -129,12 +150,13 @@ impl PullLimits for FakeUpstream {
     }
 
     fn is_metered(&self) -> bool {
-        false
+        self.state.lock().pulls.is_some()
     }
 
     fn allowance(&self) -> Option<Allowance> {
-        let remaining = self.state.lock().pulls?;
-        Some(Allowance { limit: 100, remaining, window: std::time::Duration::from_secs(21_600) })
+        let state = self.state.lock();
+        let (limit, remaining) = (state.limit, state.pulls?);
+        Some(Allowance { limit, remaining, window: std::time::Duration::from_secs(21_600) })
     }
 }
 

@@ -38,7 +38,7 @@ struct Alternative {
     is_of_dates: bool,
 }
 
-/// Whether something besides the range names a pre-release.
+/// `true` if a part besides the range names a pre-release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
     /// A pattern names it: it is in the range if its release is.

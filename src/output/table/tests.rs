@@ -20,6 +20,7 @@ fn row(outcome: Outcome, image: &str) -> Row {
         source_digest: Some(Digest::of(image.as_bytes())),
         platforms: vec!["linux/amd64".to_owned()],
         bytes_pushed: Some(0),
+        reason: None,
         error: None,
         hint: None,
         warnings: Vec::new(),

@@ -74,7 +74,7 @@ impl ChallengeCache {
 
     pub(crate) fn learn(&mut self, scope: &Scope, scheme: AuthScheme) {
         match (&self.host, &scheme) {
-            // keeps the first realm: nvcr.io later names one that refuses anonymous clients
+            // keeps the first one for all scopes whose own is unknown
             (None, _) | (Some(AuthScheme::Open), AuthScheme::Basic | AuthScheme::Bearer { .. }) => {
                 self.host = Some(scheme.clone().for_all_repositories());
             }
@@ -83,12 +83,9 @@ impl ChallengeCache {
         self.by_scope.insert(scope.clone(), scheme);
     }
 
-    /// The token service that the registry named first.
-    pub(crate) fn realm(&self) -> Option<Url> {
-        match &self.host {
-            Some(AuthScheme::Bearer { realm, .. }) => Some(realm.clone()),
-            _ => None,
-        }
+    /// Returns `true` if the requirement of this scope comes from a response to a request with it.
+    pub(crate) fn is_learned(&self, scope: &Scope) -> bool {
+        self.by_scope.contains_key(scope)
     }
 
     pub(crate) fn record_futile(&mut self, request: TokenRequest) {

@@ -29,7 +29,10 @@ async fn credentials_are_sent_over_plain_http_to_this_machine_only() {
         let mut registry = authenticator("r.example.com", base, None);
         let user = UserPassword::new("u", "p");
         registry.credentials = CredentialProvider::Fixed(ClientIdentity::Basic(user));
-        assert_eq!(registry.identity().await.map(drop).map_err(|e| e.kind()), expected);
+        assert_eq!(
+            registry.identity(&"a".parse().unwrap()).await.map(drop).map_err(|e| e.kind()),
+            expected
+        );
     }
 }
 
@@ -85,8 +88,9 @@ async fn a_foreign_token_service_receives_neither_password_nor_refresh_token() {
             ("https://elsewhere.example/token", false),
             ("http://ghcr.io/token", false),
         ] {
-            let identity = registry.identity_at(&realm.parse().unwrap()).await.unwrap();
-            assert_eq!(!matches!(identity, ClientIdentity::Anonymous), is_sent, "{realm}");
+            let (realm, repository) = (realm.parse().unwrap(), "a".parse().unwrap());
+            let found = registry.identity_at(&realm, &repository).await.unwrap();
+            assert_eq!(!matches!(found.identity, ClientIdentity::Anonymous), is_sent, "{realm}");
         }
         assert!(registry.has_warned.load(Relaxed), "a warning says why");
     }

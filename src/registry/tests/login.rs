@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{Kind, Result, TagOrDigest, UserPassword},
-    registry::{ConnectionSettings, Credentials, Freshness, Login},
+    registry::{ConnectionSettings, Credentials, Freshness, KnownSecrets, Login},
     remote::Source,
 };
 
@@ -219,6 +219,33 @@ async fn a_login_is_sent_verbatim_and_renewed_once_after_it_expires() {
     assert_eq!((denied.kind(), never.asked().len()), (Kind::Denied, 2));
 }
 
+struct Knowing(KnownSecrets);
+
+impl Login for Knowing {
+    fn authorization(&self, _: Freshness) -> BoxFuture<'_, Result<SecretString>> {
+        Box::pin(async { Ok("Basic QVdTOnBhc3N3b3Jk".to_owned().into()) })
+    }
+
+    fn secrets(&self) -> KnownSecrets {
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_repeats_another_secret_of_the_login_does_not_show_it() {
+    let fake = Fake::new(|_| {
+        reply(403, r#"{"errors":[{"code":"DENIED","message":"Q7session\/Token+8Ed7Cb!"}]}"#)
+    })
+    .await;
+    let known = KnownSecrets::default();
+    known.record("Q7session/Token+8Ed7Cb");
+    let credentials = Credentials::Login(Arc::new(Knowing(known)));
+    let settings = ConnectionSettings { credentials, ..ConnectionSettings::default() };
+    let registry = fake.registry("r.example.com", settings);
+    let refused = registry.manifest(&"a".parse().unwrap(), &tag("1")).await.unwrap_err();
+    assert!(refused.to_string().ends_with(": 403 DENIED: (hidden)!"), "{refused}");
+}
+
 #[tokio::test]
 async fn a_redirect_to_another_host_does_not_carry_the_login() {
     let fake = Fake::new(|asked| match asked.line.as_str() {
@@ -251,4 +278,115 @@ async fn a_repository_that_refuses_new_tokens_does_not_cause_a_token_request_eac
     }
     let tokens = fake.lines().iter().filter(|line| line.contains("/token")).count();
     assert_eq!((tokens, fake.asked().len()), (1, 3 + 1 + 1));
+}
+
+#[tokio::test]
+async fn each_repository_of_a_gateway_uses_the_token_service_of_its_own_challenge() {
+    let fake = Fake::new(|asked| {
+        let team = if asked.line.contains("team-a") { "a" } else { "b" };
+        match asked.line.as_str() {
+            token if token.contains(&format!("/token-{team}?service={team}")) => {
+                reply(200, format!(r#"{{"token":"{team}","expires_in":300}}"#))
+            }
+            token if token.contains("/token") => error(401, "UNAUTHORIZED"),
+            _ if asked.authorization.as_deref() == Some(&format!("Bearer {team}")) => {
+                reply(200, MANIFEST)
+            }
+            _ => challenge(&format!(
+                r#"Bearer realm="https://r.example.com/token-{team}",service="{team}""#
+            )),
+        }
+    })
+    .await;
+    let registry = fake.anonymous("r.example.com");
+    for name in ["team-a/x", "team-b/x", "team-a/x", "team-b/x"] {
+        registry.manifest(&name.parse().unwrap(), &tag("1")).await.unwrap();
+    }
+    let tokens = fake.lines().iter().filter(|line| line.contains("/token")).count();
+    // the first service is asked for `team-b`, and refuses; `team-b` then names its own
+    assert_eq!((tokens, fake.asked().len()), (3, 4 + 3 + 2), "{:?}", fake.lines());
+}
+
+#[tokio::test]
+async fn a_repository_with_another_scheme_than_the_first_is_read() {
+    let fake = Fake::new(|asked| match (asked.line.as_str(), asked.authorization.as_deref()) {
+        (token, Some("Basic dTpw")) if token.contains("/token") => reply(200, r#"{"token":"t"}"#),
+        (line, Some("Basic dTpw")) if line.contains("/v2/basic/") => reply(200, MANIFEST),
+        (line, Some("Bearer t")) if line.contains("/v2/bearer/") => reply(200, MANIFEST),
+        (line, _) if line.contains("/v2/basic/") => challenge("Basic realm=x"),
+        _ => challenge(r#"Bearer realm="https://r.example.com/token""#),
+    })
+    .await;
+    for names in [["basic", "bearer"], ["bearer", "basic"]] {
+        let registry = fake.registry("r.example.com", basic());
+        for name in names.into_iter().chain(names) {
+            registry.manifest(&name.parse().unwrap(), &tag("1")).await.unwrap();
+        }
+    }
+}
+
+/// `front.example.com` redirects manifests to `back.example.com`, which requires a token for them.
+fn redirecting(asked: &Asked) -> axum::http::Response<axum::body::Body> {
+    match asked.line.as_str() {
+        front if front.contains(" front.example.com/") && asked.authorization.is_none() => {
+            challenge("Basic realm=x")
+        }
+        front if front.contains(" front.example.com/") => {
+            with(reply(307, ""), "location", "https://back.example.com/v2/moved/app/manifests/1")
+        }
+        "GET back.example.com/token?scope=repository%3Amoved%2Fapp%3Apull" => {
+            let user = asked.authorization.as_deref().unwrap_or("nobody");
+            reply(200, format!(r#"{{"token":"{}"}}"#, user.replace(' ', "-")))
+        }
+        _ if asked.authorization.is_some() => reply(200, MANIFEST),
+        _ => challenge(r#"Bearer realm="https://back.example.com/token""#),
+    }
+}
+
+#[tokio::test]
+async fn the_challenge_of_a_redirects_registry_is_answered_with_that_registrys_own_credentials() {
+    let back = Credentials::Basic(UserPassword::new("b", "b"));
+    let back = ConnectionSettings { credentials: back, ..ConnectionSettings::default() };
+    for (others, expected) in
+        [(vec![], "nobody"), (vec![("back.example.com".parse().unwrap(), back)], "Basic-Yjpi")]
+    {
+        let fake = Fake::new(redirecting).await;
+        let other_registries = Arc::new(others.into_iter().collect());
+        let settings = ConnectionSettings { other_registries, ..basic() };
+        let registry = fake.registry("front.example.com", settings);
+        registry.manifest(&"team/app".parse().unwrap(), &tag("1")).await.unwrap();
+        let sent = |host: &str| {
+            let asked = fake.asked().into_iter().filter(move |it| it.line.contains(host));
+            asked.filter_map(|it| it.authorization).collect::<Vec<_>>()
+        };
+        assert_eq!(sent(" front.example.com/"), ["Basic dTpw"]);
+        let back = sent(" back.example.com/");
+        assert_eq!(back.last(), Some(&format!("Bearer {expected}")));
+        assert!(!back.iter().any(|it| it.contains("dTpw")), "ours never travels: {back:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirects_registry_that_refuses_is_named_in_the_hint() {
+    let fake = Fake::new(|asked| match asked.line.contains(" back.example.com/") {
+        true => challenge("Basic realm=x"),
+        false => redirecting(asked),
+    })
+    .await;
+    let registry = fake.registry("front.example.com", basic());
+    let refused = registry.manifest(&"team/app".parse().unwrap(), &tag("1")).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unauthorized);
+    assert!(refused.remedy().unwrap().contains("`docker login back.example.com`"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_token_answer_without_a_token_says_so() {
+    let fake = Fake::new(|asked| match asked.line.contains("/token") {
+        true => reply(200, r#"{"expires_in":300}"#),
+        false => challenge(r#"Bearer realm="https://ghcr.io/token""#),
+    })
+    .await;
+    let failed = fake.anonymous("ghcr.io").manifest(&"a/b".parse().unwrap(), &tag("1")).await;
+    let text = failed.unwrap_err().chain().join(": ");
+    assert!(text.ends_with("contains neither `token` nor `access_token`"), "{text}");
 }

@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{Faults, Name, Side};
 
-/// ConnectionLimits of a listener, so that clients that send nothing do not hold it for ever.
+/// The limits of a listener. Without them, clients that send nothing would hold its connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionLimits {
     /// Connections at a time; others wait to be accepted. More than the connections of a run with

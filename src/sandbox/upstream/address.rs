@@ -37,7 +37,7 @@ impl Address {
         Self { host: host.to_owned(), naming }
     }
 
-    /// The service behind the path; `None` if there is none.
+    /// The service behind the path, if any.
     pub(crate) fn service(&self, path: &str) -> Option<Service> {
         match self.naming {
             Naming::Loopback => loopback_service(path),

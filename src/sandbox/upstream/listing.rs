@@ -1,6 +1,6 @@
 //! Listings with digests and push times: Docker Hub's, Quay's, Google's.
 //!
-//! Sources: hub.docker.com's API reference ("List repository tags"), Quay's (`listRepoTags`),
+//! Sources: hub.docker.com's API reference ("List repository tags", "Read repository tag"), Quay's (`listRepoTags`),
 //! go-containerregistry's `google.Tags`.
 
 use std::{
@@ -33,6 +33,9 @@ pub(crate) async fn hub(content: &Arc<Content>, address: &Address, request: &Par
         return ok(&json!({ "token": "sandbox" }));
     }
     let parts: Vec<&str> = path.split('/').skip(1).collect();
+    if let ["v2", "namespaces", namespace, "repositories", name, "tags", tag] = parts.as_slice() {
+        return hub_one_tag(content, format!("{namespace}/{name}"), (*tag).to_owned()).await;
+    }
     let repository = match parts.as_slice() {
         ["v2", "namespaces", namespace, "repositories", name, "tags"]
         | ["v2", "repositories", namespace, name, "tags"] => format!("{namespace}/{name}"),
@@ -51,6 +54,17 @@ pub(crate) async fn hub(content: &Arc<Content>, address: &Address, request: &Par
     let next = tag_page.has_more.then(|| page(request_page.page + 1));
     let TagPage { count, rows, .. } = tag_page;
     ok(&json!({ "count": count, "next": next, "previous": previous, "results": rows }))
+}
+
+async fn hub_one_tag(content: &Arc<Content>, repository: String, name: String) -> Response {
+    if content.visibility("docker.io", &repository) != Visibility::Public {
+        return not_found();
+    }
+    let find = move |content: &Content| {
+        let tags = content.tags("docker.io", &repository);
+        tags.iter().find(|tag| tag.name == name).map(|tag| hub_tag(content, &repository, tag))
+    };
+    content.run_blocking(find).await.map_or_else(not_found, |tag| ok(&tag))
 }
 
 fn hub_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {

@@ -5,10 +5,13 @@ use std::{
     fs::{self, File},
     path::Path,
     process::Command,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 
 use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
+use serde_json::json;
 
 use super::{
     failing::output_of,
@@ -16,6 +19,7 @@ use super::{
 };
 use crate::{
     process::{Ended, ecr_mirror_in, signal_until_ended, until},
+    scripted::{Scripted, image, reply},
     world,
 };
 
@@ -200,4 +204,77 @@ async fn a_refused_connection_shows_no_secret() {
         "output without a service",
         &format!("{}{}", ended.out, ended.talk),
     );
+}
+
+/// A text that repeats the secret in every form in which a server or a proxy may write it.
+fn repeated(secret: &str) -> String {
+    let url: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let json = serde_json::to_string(secret).unwrap().replace('/', "\\/");
+    let encoded = ["", "a", "ab"].map(|before| STANDARD.encode(format!("{before}{secret}")));
+    format!("{secret} {url} {json} {} {}", encoded.join(" "), const_hex::encode(secret))
+}
+
+#[test]
+fn no_form_of_a_credential_that_aws_or_a_registry_repeats_is_shown() {
+    let canaries = [
+        Canary::part("the session token", "Q1session/Token+9Zx8Yw7Vu=="),
+        Canary::part("the secret access key", "Q2secret/Access+Key8Yw7VuTsr"),
+        Canary::part("the password of ECR", "Q3ecr/Password+7VuTsrQpOn"),
+    ];
+    let [token, key, password] = canaries.each_ref().map(|canary| canary.value.clone());
+    for refuses_login in [true, false] {
+        let signing = [&token, &key].map(|secret| repeated(secret)).join(" ");
+        let (password, login) = (repeated(&password), STANDARD.encode(format!("AWS:{password}")));
+        let is_issued = AtomicBool::new(false);
+        let server = Scripted::plain(move |request| {
+            let action =
+                request.header("x-amz-target").and_then(|target| target.rsplit('.').next());
+            let issued = if is_issued.load(SeqCst) { password.as_str() } else { "" };
+            let sent = request.header("x-amz-security-token").unwrap_or_default();
+            let told = format!("no to {sent} {signing} {issued} {}", request.head);
+            match action {
+                None => image(request),
+                Some("GetAuthorizationToken") if !refuses_login => {
+                    is_issued.store(true, SeqCst);
+                    let data = json!({
+                        "authorizationToken": login,
+                        "expiresAt": 32_503_680_000_u64,
+                        "proxyEndpoint": format!("https://{}", world::ECR),
+                    });
+                    reply(200, json!({ "authorizationData": [data] }).to_string())
+                }
+                Some(_) => {
+                    let error = json!({ "__type": "AccessDeniedException", "message": told });
+                    reply(400, error.to_string())
+                }
+            }
+        });
+        let home = tempfile::tempdir().unwrap();
+        let host = server.address;
+        let configuration = format!(
+            "[[destination]]\nregistry = \"{host}\"\nendpoint_url = \"http://{host}\"\nprefix = \"m\"\n\
+             [[image]]\nsource = \"{host}/team/app\"\ntags = [\"1\"]\n"
+        );
+        fs::write(home.path().join("mirror.toml"), configuration).unwrap();
+        for (arguments, log) in [
+            (&["sync"][..], "trace"),
+            (&["sync", "--json", "--report", "report.json", "--log-format", "json"], "trace"),
+            (&["sync"], ""),
+        ] {
+            let mut command = ecr_mirror_in(home.path(), arguments);
+            for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "AWS_PROFILE"] {
+                command.env_remove(name);
+            }
+            command
+                .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+                .env("AWS_SECRET_ACCESS_KEY", &key)
+                .env("AWS_SESSION_TOKEN", &token)
+                .env("AWS_ENDPOINT_URL_ECR", format!("http://{host}"))
+                .env("RUST_LOG", log);
+            let output = output_of(command, &canaries, 1);
+            assert!(output.contains("no to ") && output.contains("(hidden)"), "{output}");
+        }
+        let report = fs::read_to_string(home.path().join("report.json")).unwrap();
+        assert_no_canary(&canaries, "the report", &report);
+    }
 }

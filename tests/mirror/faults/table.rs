@@ -22,6 +22,8 @@ pub(super) enum Expected {
     Copied,
     /// All fail, with an error that contains this text.
     Fails(&'static str),
+    /// All are deferred, with an error that contains this text.
+    Deferred(&'static str),
 }
 
 /// Retries that the row allows.
@@ -38,6 +40,7 @@ impl fmt::Display for Expected {
         match self {
             Self::Copied => f.write_str("copied"),
             Self::Fails(says) => write!(f, "fails: {says}"),
+            Self::Deferred(says) => write!(f, "deferred: {says}"),
         }
     }
 }
@@ -67,6 +70,11 @@ impl Row {
     /// Fails at the first attempt.
     const fn fails_at_once(self, says: &'static str) -> Self {
         Self { expected: Expected::Fails(says), retries: Retries::Never, ..self }
+    }
+
+    /// Is deferred at the first attempt.
+    const fn defers_at_once(self, says: &'static str) -> Self {
+        Self { expected: Expected::Deferred(says), retries: Retries::Never, ..self }
     }
 
     const fn within(self, bound: u64) -> Self {
@@ -118,7 +126,7 @@ pub(super) const ROWS: &[Row] = &[
     source("504", &["status=504@upstream*2"]),
     source("429", &["throttle@upstream*2"]),
     source("429 with `Retry-After: 1`", &["throttle=1@upstream*2"]),
-    source("429 with `Retry-After: 3600`", &["throttle=3600@upstream"]).fails_at_once("429"),
+    source("429 with `Retry-After: 3600`", &["throttle=3600@upstream"]).defers_at_once("429"),
     destination("408", &["status=408@ecr*2", "status=408@ecr:PUT*2"]),
     destination("500", &["status=500@ecr:POST*2", "status=500@ecr:PUT*2"]),
     destination("502", &["status=502@ecr*2", "status=502@ecr:PUT*2"]),

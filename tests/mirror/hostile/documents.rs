@@ -82,11 +82,15 @@ async fn an_error_status_is_reported_with_any_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_excessive_retry_after_fails_without_a_retry() {
+async fn an_excessive_retry_after_defers_the_image_without_a_retry() {
     let host =
         Host::serve(|_| |_: &RecordedRequest| with(reply(429, ""), "retry-after", "99999999999"))
             .await;
-    copy(&host, &[]).await.assert_failed("429 Too Many Requests");
+    let run = copy(&host, &[]).await;
+    let row = run.row();
+    assert_eq!((run.status, row["outcome"].as_str()), (Some(3), Some("deferred")), "{row}");
+    assert!(row["error"].as_str().unwrap().contains("429 Too Many Requests"), "{row}");
+    assert!(row["hint"].as_str().unwrap().starts_with("run again after 2"), "{row}");
     assert_eq!(host.requests().len(), 1);
 }
 

@@ -39,7 +39,7 @@ fn every_different_field_is_one_named_change() {
     };
     let other = || Some("other".to_owned());
     let table: Vec<(Subject, &str, Action, Mutation)> = vec![
-        (Subject::Secret, "username", Action::Update, login("somebody", "token")),
+        (Subject::Secret, "username", Action::Update, login("another", "token")),
         (Subject::Secret, "value", Action::Update, login("user", "old")),
         (Subject::Secret, "value", Action::Update, content(|| Content::Malformed("is not JSON"))),
         (Subject::Secret, "state", Action::Update, content(|| Content::PendingDeletion)),

@@ -1,4 +1,4 @@
-//! What earlier configurations left, and what is never ours.
+//! Leftovers of earlier configurations, and resources that ecr-mirror did not make.
 
 use super::*;
 use crate::model::pull_through::TEMPLATE_DESCRIPTION;

@@ -1,0 +1,100 @@
+//! Tests `sync --deep`: destinations that lost content below a tag.
+
+use ecr_mirror::{
+    engine::Mode,
+    model::{
+        Digest,
+        outcome::{Outcome, Reason},
+    },
+};
+use http::Method;
+
+use super::{
+    content::assert_whole,
+    process::run,
+    world::{World, blobs},
+};
+
+const REPOSITORY: &str = "team/app";
+
+/// An image with two platforms, mirrored, and its image manifests at the destination.
+async fn mirrored() -> (World, Vec<Digest>) {
+    let world = World::new().await.image("docker.io/team/app:1", ["linux/amd64", "linux/arm64"]);
+    world.sync().await.assert_exit(0);
+    let root = world.ecr().tag(REPOSITORY, "1").unwrap();
+    let images = world.ecr().links(REPOSITORY, &root).unwrap().children.clone();
+    (world, images)
+}
+
+/// A layer of this image of the source.
+fn layer(world: &World, image: &Digest) -> Digest {
+    let manifest = world.source(&format!("docker.io/team/app@{image}"));
+    blobs(&manifest).into_iter().next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deep_run_repairs_lost_blobs_and_manifests_and_a_plan_only_reports_them() {
+    let (world, images) = mirrored().await;
+    let healthy = world.deep(Mode::Mirror).await;
+    healthy.assert_no_op();
+    assert_eq!(healthy.manifests(Method::GET), Vec::<String>::new(), "a check spends no pull");
+
+    let lost = layer(&world, &images[0]);
+    assert!(world.ecr().unlink_blob(REPOSITORY, &lost).unwrap());
+    // the tag still points to the image
+    world.sync().await.assert_no_op();
+    let plan = world.deep(Mode::PlanWithoutPulls).await;
+    plan.assert_exit(0).assert_all(Outcome::Planned);
+    assert_eq!(plan.row("team/app").reason, Some(Reason::Repaired));
+    assert!(plan.row("team/app").bytes_pushed.is_some_and(|bytes| bytes > 0));
+    assert_eq!(plan.writes(), Vec::<String>::new());
+    let repaired = world.deep(Mode::Mirror).await;
+    repaired.assert_exit(0).assert_all(Outcome::Copied);
+    assert_eq!(repaired.row("team/app").reason, Some(Reason::Repaired));
+    assert_eq!(repaired.uploads(), [lost]);
+    assert_eq!(repaired.manifests(Method::GET), Vec::<String>::new(), "a lost blob costs no pull");
+    assert_whole(&world.ecr());
+
+    assert!(world.ecr().delete_manifest(REPOSITORY, &images[1]).unwrap());
+    let plan = world.deep(Mode::PlanWithoutPulls).await;
+    plan.assert_exit(0).assert_all(Outcome::Planned);
+    assert_eq!(plan.row("team/app").bytes_pushed, None, "only a pull could tell");
+    assert_eq!(plan.manifests(Method::GET), Vec::<String>::new());
+    let repaired = world.deep(Mode::Mirror).await;
+    repaired.assert_exit(0).assert_all(Outcome::Copied);
+    assert_eq!(repaired.manifests(Method::GET).len(), 1);
+    assert_whole(&world.ecr());
+    world.deep(Mode::Mirror).await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deep_run_completes_a_broken_image_under_another_tag() {
+    let (world, images) = mirrored().await;
+    assert!(world.ecr().unlink_blob(REPOSITORY, &layer(&world, &images[0])).unwrap());
+    let world = world.select("docker.io/team/app:1", "retag = \"other-{tag}\"");
+    let run = world.deep(Mode::Mirror).await;
+    run.assert_exit(0);
+    assert_eq!(run.row(":other-1").outcome, Outcome::Copied);
+    assert_eq!(run.uploads().len(), 1);
+    assert_whole(&world.ecr());
+    world.deep(Mode::Mirror).await.assert_no_op();
+}
+
+#[test]
+fn the_command_line_checks_deeply_and_reports_the_repair() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
+        [[image]]\nsource = \"quay.io/team/app\"\ntags = [\"1\"]\n";
+    std::fs::write(directory.path().join("mirror.toml"), file).unwrap();
+    let sync = |arguments: &[&str]| {
+        let all = [&["sync", "--sandbox", "--json", "-q"], arguments].concat();
+        let ended = run(directory.path(), &all);
+        assert_eq!(ended.status, Some(0), "{} {}", ended.out, ended.talk);
+        let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+        report["images"][0].clone()
+    };
+    assert_eq!(sync(&[])["outcome"], "copied");
+    let healthy = sync(&["--deep"]);
+    assert_eq!((&healthy["outcome"], &healthy["reason"]), (&"up_to_date".into(), &().into()));
+    assert_eq!(sync(&["--deep", "--dry-run"])["outcome"], "up_to_date");
+}
