@@ -20,7 +20,7 @@ use axum::{
     response::Response,
 };
 use ecr_mirror::{
-    engine::{Mode, Shutdown},
+    engine::{Check, Mode, Options, Shutdown},
     model::{event::Silent, outcome::Report},
     run::registries::Registries,
     sandbox::{self, Sandbox},
@@ -104,10 +104,15 @@ impl Proxy {
         }
     }
 
-    /// Plans, mirrors or warms with this configuration, through the proxy.
-    async fn run(&self, toml: &str, mode: Mode) -> Report {
+    /// Mirrors and warms with this configuration, through the proxy.
+    async fn sync(&self, toml: &str) -> Report {
+        self.run(toml, Mode::Mirror, Check::Tags).await
+    }
+
+    async fn run(&self, toml: &str, mode: Mode, check: Check) -> Report {
         let registries = Registries::with_sandbox(self.address, TRANSFERS);
-        world::mirror(&registries, toml, mode, Arc::new(Silent), Shutdown::default()).await
+        let options = Options { mode, check, transfers: TRANSFERS };
+        world::mirror_with(&registries, toml, options, Arc::new(Silent), Shutdown::default()).await
     }
 }
 
@@ -162,14 +167,19 @@ fn printed_in(directory: &Path, policy: &str, toml: &str) -> Policy {
     Policy::parse(&ended.out)
 }
 
-/// Plans and mirrors twice under the policy of `iam mirror`. Returns the proxy and the last report.
+/// Plans, mirrors twice and checks everything under the policy of `iam mirror`. Returns the proxy and the last report.
 async fn synced(world: &World, caches: &'static FirstPulls) -> (Proxy, Report) {
     let toml = world.toml();
     let policy = printed("mirror", &toml);
     let proxy = Proxy::start(world.sandbox.address(), caches, policy).await;
     let mut last = None;
-    for mode in [Mode::Plan, Mode::Mirror, Mode::Mirror] {
-        let report = proxy.run(&toml, mode).await;
+    for (mode, check) in [
+        (Mode::Plan, Check::Tags),
+        (Mode::Mirror, Check::Tags),
+        (Mode::Mirror, Check::Tags),
+        (Mode::Mirror, Check::Deep),
+    ] {
+        let report = proxy.run(&toml, mode, check).await;
         assert_eq!(proxy.refused(), [""; 0], "{mode:?} lacks these for\n{toml}");
         assert_eq!(report.exit, 0, "{mode:?}: {:?}\n{toml}", report.images);
         last = Some(report);
@@ -197,6 +207,15 @@ async fn a_sync_needs_no_permission_outside_its_policy() {
     let mounting = world.aws().put_account_setting().name("BLOB_MOUNTING").value("ENABLED");
     mounting.send().await.unwrap();
     let (proxy, _) = synced(&world, &[]).await;
+    // ECR lost a layer
+    let digest = world.ecr().tag("library/other", "2").unwrap();
+    let (_, index) = world.ecr().manifest("library/other", &digest).unwrap();
+    let child = sandbox::store::Links::read(&index).unwrap().children[0].clone();
+    let (_, image) = world.ecr().manifest("library/other", &child).unwrap();
+    let lost = &sandbox::store::Links::read(&image).unwrap().blobs[1];
+    assert!(world.ecr().unlink_blob("library/other", lost).unwrap());
+    let report = proxy.run(&world.toml(), Mode::Mirror, Check::Deep).await;
+    assert_eq!((report.exit, report.totals.copied), (0, 1), "{:?}", report.images);
     let mounted = ["ecr:CreateRepository", "ecr:GetDownloadUrlForLayer"];
     proxy.assert_sufficient(&[&PUSH[..], &mounted].concat());
 }
@@ -289,7 +308,7 @@ async fn a_warmed_and_a_restored_image_need_no_permission_outside_their_policy()
     let archive = world.aws().update_image_storage_class().repository_name("library/app");
     let archive = archive.image_id(id).target_storage_class("ARCHIVE".into());
     archive.send().await.unwrap();
-    let report = proxy.run(&world.toml(), Mode::Mirror).await;
+    let report = proxy.sync(&world.toml()).await;
     assert_eq!(report.exit, 0, "{:?}", report.images);
     proxy.assert_sufficient(&["ecr:BatchImportUpstreamImage", "ecr:UpdateImageStorageClass"]);
 }
@@ -300,14 +319,14 @@ async fn a_sync_without_one_statement_of_its_policy_is_refused() {
     let toml = world.toml();
     let policy = printed("mirror", &toml).without("ecr:PutImage");
     let proxy = Proxy::start(world.sandbox.address(), &[], policy).await;
-    let report = proxy.run(&toml, Mode::Mirror).await;
+    let report = proxy.sync(&toml).await;
     assert_eq!(report.exit, 1);
     let resource = format!("arn:aws:ecr:us-east-1:{ACCOUNT}:repository/team/app");
     let refused = proxy.refused();
     assert!(refused.iter().any(|it| it.ends_with(&format!(" on {resource}"))), "{refused:?}");
     assert_eq!(world.ecr().tag("team/app", "1"), None);
     proxy.enforce(printed("mirror", &toml));
-    assert_eq!(proxy.run(&toml, Mode::Mirror).await.exit, 0);
+    assert_eq!(proxy.sync(&toml).await.exit, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,7 +347,7 @@ async fn a_node_needs_no_permission_outside_the_policy_of_iam_pull() {
         entry(&format!("{ECR}/library/app:1"), ""),
         entry(&format!("{ECR}/quay/coreos/etcd:v3.5.17"), "platforms = [\"linux/amd64\"]"),
     );
-    let report = proxy.run(&node, Mode::Mirror).await;
+    let report = proxy.sync(&node).await;
     proxy.assert_sufficient(&["ecr:BatchImportUpstreamImage", "ecr:GetDownloadUrlForLayer"]);
     assert_eq!(report.exit, 0, "{:?}", report.images);
 }
