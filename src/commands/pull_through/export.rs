@@ -4,20 +4,18 @@ use std::path::Path;
 
 use crate::{
     cli::{
-        Global, IamPolicy,
+        Global,
         pull_through::{Export, PolicyExport},
     },
     commands::{
-        iam::whole,
+        iam::exported_policies,
         shared::{read_config, with_registries},
     },
-    config::Config,
-    iam,
-    model::{Error, Kind, Result},
+    model::Result,
     output::{Screen, changes, file},
     pull_through::{
         kubernetes::{ReadLogins, SecretNames, manifest},
-        terraform::{self, ExportPart, ExportedPolicy},
+        terraform::{self, ExportPart},
     },
     run::pull_through::{
         preview::{Goal, PlannedSite},
@@ -66,32 +64,6 @@ async fn terraform(
         status = 1;
     }
     Ok(status)
-}
-
-/// Each policy once, with its roles.
-fn exported_policies(config: &Config, named: &[PolicyExport]) -> Result<Vec<ExportedPolicy>> {
-    let mut all = Vec::new();
-    for (policy, name) in [
-        (IamPolicy::Mirror, "mirror"),
-        (IamPolicy::Pull, "pull"),
-        (IamPolicy::PullThrough, "pull-through"),
-    ] {
-        let named: Vec<_> = named.iter().filter(|it| it.policy == policy).collect();
-        if named.is_empty() {
-            continue;
-        }
-        let whole = whole(config, policy);
-        if whole["Statement"].as_array().is_some_and(Vec::is_empty) {
-            let problem = format!("the policy `{name}` has no statement for this configuration");
-            let hint = format!("remove `--iam {name}`: IAM accepts no empty policy");
-            return Err(Error::new(Kind::Configuration, problem).hint(hint));
-        }
-        let mut roles: Vec<String> = named.into_iter().filter_map(|it| it.role.clone()).collect();
-        roles.sort();
-        roles.dedup();
-        all.push(ExportedPolicy { name, documents: iam::split(&whole), roles });
-    }
-    Ok(all)
 }
 
 async fn kubernetes(
