@@ -284,7 +284,7 @@ pub struct ImagesArgs {
     pub json: bool,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum IamPolicy {
     /// Print the policy for the role that mirrors
     #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]

@@ -1,10 +1,15 @@
 //! The commands of `pull-through`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand};
 
-use super::exit::{self, REFUSED, rules};
+use super::{
+    IamPolicy,
+    exit::{self, REFUSED, rules},
+    name,
+};
+use crate::model::NameError;
 
 const DIFFERENT: &str = "a configured rule is missing or differs, or an AWS error";
 const INVALID: &str = "a configured rule fails or is missing, or an AWS error";
@@ -128,6 +133,10 @@ pub enum Export {
     Terraform {
         #[command(flatten)]
         destinations: DestinationArgs,
+        /// Export the IAM policy `mirror`, `pull` or `pull-through`, too, and attach it to the role of
+        /// this name; repeatable
+        #[arg(long = "iam", value_name = "POLICY[=ROLE]", value_parser = name::<PolicyExport>)]
+        policies: Vec<PolicyExport>,
     },
     /// Write pull secrets for a fallback to the upstreams, as a Kubernetes manifest
     #[command(after_help = rules("the export is written", UNEXPORTED))]
@@ -135,8 +144,74 @@ pub enum Export {
         /// Write the secrets for this namespace; repeatable
         #[arg(long = "namespace", value_name = "NAMESPACE", required = true, num_args = 1..)]
         namespaces: Vec<String>,
+        /// Write one secret of this name with all logins [default: one secret for each login]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Read the login of a `secret_arn` from Secrets Manager, too
+        #[arg(long)]
+        read_secrets: bool,
         /// Write the manifest to FILE, readable only by its owner; it contains credentials
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
     },
+}
+
+/// An IAM policy to export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyExport {
+    pub policy: IamPolicy,
+    /// The name of the role that gets it.
+    pub role: Option<String>,
+}
+
+impl FromStr for PolicyExport {
+    type Err = NameError;
+
+    /// Source: IAM API reference, `RoleName`.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (policy, role) = match text.split_once('=') {
+            Some((policy, role)) => (policy, Some(role)),
+            None => (text, None),
+        };
+        let wrong =
+            |problem: String, hint: &str| NameError { problem, hint: Some(hint.to_owned()) };
+        let policy = match policy {
+            "mirror" => IamPolicy::Mirror,
+            "pull" => IamPolicy::Pull,
+            "pull-through" => IamPolicy::PullThrough,
+            other => {
+                let problem = format!("no policy is called `{other}`");
+                return Err(wrong(problem, "use mirror, pull or pull-through"));
+            }
+        };
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+        let is_role = |role: &&str| (1..=64).contains(&role.len()) && role.chars().all(is_part);
+        if let Some(role) = role.filter(|role| !is_role(role)) {
+            let problem = format!("`{role}` is not the name of a role");
+            return Err(wrong(problem, "write the name without the ARN and its path"));
+        }
+        Ok(Self { policy, role: role.map(str::to_owned) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_to_export_may_name_a_role() {
+        let export = |policy, role: Option<&str>| {
+            Some(PolicyExport { policy, role: role.map(str::to_owned) })
+        };
+        for (text, expected) in [
+            ("mirror", export(IamPolicy::Mirror, None)),
+            ("pull=nodes", export(IamPolicy::Pull, Some("nodes"))),
+            ("pull-through=a=b", export(IamPolicy::PullThrough, Some("a=b"))),
+            ("push", None),
+            ("pull=", None),
+            ("pull=arn:aws:iam::123456789012:role/nodes", None),
+        ] {
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
 }

@@ -4,19 +4,26 @@ use serde_json::Value;
 
 use super::shared::read_config;
 use crate::{
-    cli::{Global, IamPolicy},
+    cli::{Global, IamPolicy, pull_through::PolicyExport},
+    config::Config,
     iam::{self, LIMIT},
     model::{Error, Kind, Result},
     output::Screen,
+    pull_through::terraform::ExportedPolicy,
 };
+
+/// The policy as one document of any length.
+fn whole(config: &Config, policy: IamPolicy) -> Value {
+    match policy {
+        IamPolicy::Mirror => iam::mirror_policy(config),
+        IamPolicy::Pull => iam::pull_policy(config),
+        IamPolicy::PullThrough => iam::pull_through_policy(config),
+    }
+}
 
 pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy, split: bool) -> Result<u8> {
     let config = read_config(global)?;
-    let whole = match policy {
-        IamPolicy::Mirror => iam::mirror_policy(&config),
-        IamPolicy::Pull => iam::pull_policy(&config),
-        IamPolicy::PullThrough => iam::pull_through_policy(&config),
-    };
+    let whole = whole(&config, policy);
     let document = match () {
         () if split => Value::Array(iam::split(&whole)),
         () if iam::fits(&whole) => whole,
@@ -41,4 +48,33 @@ pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy, split: bo
     };
     screen.print(|out| writeln!(out, "{document:#}"))?;
     Ok(0)
+}
+
+/// Each of the named policies once, with its roles.
+pub(super) fn exported_policies(
+    config: &Config,
+    named: &[PolicyExport],
+) -> Result<Vec<ExportedPolicy>> {
+    let mut all = Vec::new();
+    for (policy, name) in [
+        (IamPolicy::Mirror, "mirror"),
+        (IamPolicy::Pull, "pull"),
+        (IamPolicy::PullThrough, "pull-through"),
+    ] {
+        let named: Vec<_> = named.iter().filter(|it| it.policy == policy).collect();
+        if named.is_empty() {
+            continue;
+        }
+        let whole = whole(config, policy);
+        if whole["Statement"].as_array().is_some_and(Vec::is_empty) {
+            let problem = format!("the policy `{name}` has no statement for this configuration");
+            let hint = format!("remove `--iam {name}`: IAM accepts no empty policy");
+            return Err(Error::new(Kind::Configuration, problem).hint(hint));
+        }
+        let mut roles: Vec<String> = named.into_iter().filter_map(|it| it.role.clone()).collect();
+        roles.sort();
+        roles.dedup();
+        all.push(ExportedPolicy { name, documents: iam::split(&whole), roles });
+    }
+    Ok(all)
 }

@@ -62,8 +62,11 @@ fn mirror(
         if matches!(push.rules.create, Create::Unclaimed | Create::OnPush) {
             general.insert("ecr:DescribeRepositoryCreationTemplates");
         }
-        if push.mounts {
+        // a sync asks once whether ECR mounts blobs, also if it has one repository
+        if !push.repositories.is_empty() && push.account.blob_mounting.is_none() {
             general.insert("ecr:GetAccountSetting");
+        }
+        if push.mounts {
             actions.extend(PULL);
         }
         general.extend(actions::account_actions(&push.account));

@@ -235,7 +235,7 @@ async fn all_secrets(
 }
 
 /// The secret of this name or ARN; `None` if it is missing.
-pub(super) async fn secret(session: &AwsSession, id: &str) -> Result<Option<Secret>> {
+pub(crate) async fn secret(session: &AwsSession, id: &str) -> Result<Option<Secret>> {
     let context = |error: Error| {
         let denied = error.kind() == Kind::Denied;
         let error = error.context(format!("cannot read secret `{id}`"));

@@ -3,19 +3,35 @@
 //!
 //! Pure. The manifest contains credentials and is a [`SecretString`].
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, HashSet},
+    slice,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::model::{
-    Error, Kind, Result,
+    Error, Kind, Result, UserPassword,
     pull_through::{Cache, Prefix, Upstream, UpstreamCredentials},
 };
 
 /// Limit for a DNS label, in characters.
 const LABEL: usize = 63;
+/// Limit for a DNS subdomain, in characters.
+const SUBDOMAIN: usize = 253;
+
+/// The logins that were read from Secrets Manager, by the `secret_arn` of the configuration.
+pub type ReadLogins = BTreeMap<String, UserPassword>;
+
+/// The names of the secrets to write.
+#[derive(Debug, Clone, Copy)]
+pub struct SecretNames<'a> {
+    pub namespaces: &'a [String],
+    /// The name of the only secret, which has all logins; `None`: a secret for each login.
+    pub name: Option<&'a str>,
+}
 
 /// The manifest and a summary of its content.
 pub struct SecretManifest {
@@ -23,18 +39,31 @@ pub struct SecretManifest {
     pub yaml: SecretString,
     /// The names of the secrets; every namespace has the same ones.
     pub secrets: Vec<String>,
-    /// The prefixes of the caches whose credentials are in a `secret_arn`.
+    /// The prefixes of the caches whose `secret_arn` was not read.
     pub left_out: Vec<String>,
+}
+
+/// The login to one upstream.
+struct UpstreamLogin<'a> {
+    cache: &'a Cache,
+    /// The upstream, as Docker's configuration names it.
+    registry: &'a str,
+    login: UserPassword,
+}
+
+impl UpstreamLogin<'_> {
+    fn is_same(&self, other: &Self) -> bool {
+        let password = |it: &Self| it.login.password.expose_secret().to_owned();
+        (self.registry, &self.login.username) == (other.registry, &other.login.username)
+            && password(self) == password(other)
+    }
 }
 
 /// Checks that the name of a namespace is a DNS label.
 ///
 /// Source: Kubernetes, "Object Names and IDs", DNS label names.
 fn namespace(name: &str) -> Result<&str> {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let is_label_length = (1..=LABEL).contains(&name.len());
-    if is_label_length && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
-    {
+    if is_dns_label(name) {
         return Ok(name);
     }
     let error = format!("`{name}` is not the name of a namespace");
@@ -42,37 +71,61 @@ fn namespace(name: &str) -> Result<&str> {
         .hint(format!("use lower-case letters, digits and inner `-`, at most {LABEL} characters")))
 }
 
-/// The pull secrets of the caches with configured credentials, for each of these namespaces.
+fn is_dns_label(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_label_length = (1..=LABEL).contains(&name.len());
+    is_label_length && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+/// Checks that the name of a secret is a DNS subdomain; each of its labels keeps the stricter limit.
 ///
-/// Caches with the same upstream and credentials share a secret.
-pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<SecretManifest> {
-    let mut secrets: Vec<(String, SecretString)> = Vec::new();
-    let mut left_out = Vec::new();
-    for cache in caches {
-        let content = match &cache.credentials {
-            UpstreamCredentials::Written { username, access_token } => {
-                docker_config(cache, username, access_token)
-            }
-            UpstreamCredentials::Secret(_) => {
-                left_out.push(cache.prefix.to_string());
-                continue;
-            }
-            UpstreamCredentials::Nothing | UpstreamCredentials::Role(_) => continue,
-        };
-        let known =
-            |(_, other): &(String, SecretString)| other.expose_secret() == content.expose_secret();
-        if !secrets.iter().any(known) {
-            secrets.push((free_name(cache, &secrets), content));
-        }
+/// Source: Kubernetes, "Object Names and IDs", DNS subdomain names.
+fn secret_name(name: &str) -> Result<&str> {
+    if name.len() <= SUBDOMAIN && name.split('.').all(is_dns_label) {
+        return Ok(name);
     }
-    if secrets.is_empty() {
-        let error = "no cache has `credentials` to write into a pull secret";
-        return Err(Error::new(Kind::Configuration, error)
-            .hint("set `credentials` in `[[pull_through]]`: a `secret_arn` is not read"));
+    let error = format!("`{name}` is not the name of a secret");
+    Err(Error::new(Kind::Configuration, error)
+        .hint("use lower-case letters, digits, inner `-` and `.`, like `regcred`"))
+}
+
+/// The pull secrets of the caches with credentials, for each of these namespaces.
+///
+/// Caches with the same upstream and credentials share a secret. A secret can have one login for each
+/// upstream.
+pub fn manifest(
+    caches: &[Cache],
+    names: SecretNames<'_>,
+    read: &ReadLogins,
+) -> Result<SecretManifest> {
+    let (logins, left_out) = logins(caches, read);
+    if logins.is_empty() {
+        let error = "no cache has credentials to write into a pull secret";
+        return Err(Error::new(Kind::Configuration, error).hint(
+            "set `credentials` in `[[pull_through]]`, or add `--read-secrets` to read a `secret_arn`",
+        ));
+    }
+    let mut secrets: Vec<(String, SecretString)> = Vec::new();
+    match names.name {
+        Some(name) => {
+            let mut registries = HashSet::new();
+            if let Some(twice) = logins.iter().find(|it| !registries.insert(it.registry)) {
+                let error = format!("two caches have different credentials for {}", twice.registry);
+                return Err(Error::new(Kind::Configuration, error)
+                    .hint("remove `--name`: one pull secret has one login for each registry"));
+            }
+            secrets.push((secret_name(name)?.to_owned(), docker_config(&logins)));
+        }
+        None => {
+            for login in &logins {
+                let name = free_name(login.cache, &secrets);
+                secrets.push((name, docker_config(slice::from_ref(login))));
+            }
+        }
     }
     let mut yaml = String::new();
     let mut written = HashSet::new();
-    for name in namespaces {
+    for name in names.namespaces {
         let name = namespace(name)?;
         if written.insert(name) {
             yaml.extend(secrets.iter().map(|(secret, content)| document(name, secret, content)));
@@ -80,6 +133,31 @@ pub fn manifest(caches: &[Cache], namespaces: &[String]) -> Result<SecretManifes
     }
     let secrets = secrets.into_iter().map(|(name, _)| name).collect();
     Ok(SecretManifest { yaml: yaml.into(), secrets, left_out })
+}
+
+/// The distinct logins, and the prefixes of the caches whose secret was not read.
+fn logins<'a>(caches: &'a [Cache], read: &ReadLogins) -> (Vec<UpstreamLogin<'a>>, Vec<String>) {
+    let (mut logins, mut left_out) = (Vec::<UpstreamLogin<'_>>::new(), Vec::new());
+    for cache in caches {
+        let login = match &cache.credentials {
+            UpstreamCredentials::Written { username, access_token } => {
+                UserPassword { username: username.clone(), password: access_token.clone() }
+            }
+            UpstreamCredentials::Secret(id) => match read.get(id) {
+                Some(login) => login.clone(),
+                None => {
+                    left_out.push(cache.prefix.to_string());
+                    continue;
+                }
+            },
+            UpstreamCredentials::Nothing | UpstreamCredentials::Role(_) => continue,
+        };
+        let login = UpstreamLogin { cache, registry: docker_name(cache), login };
+        if !logins.iter().any(|known| known.is_same(&login)) {
+            logins.push(login);
+        }
+    }
+    (logins, left_out)
 }
 
 /// A name that is not in `taken`.
@@ -96,19 +174,26 @@ fn free_name(cache: &Cache, taken: &[(String, SecretString)]) -> String {
     names.find(is_free).expect("there is always one more number")
 }
 
-/// The upstream's login in the format of Docker's configuration. Docker Hub's key is its old
-/// address.
+/// The key of the upstream in Docker's configuration. Docker Hub's is its old address.
 ///
 /// Source: Kubernetes, "Pull an Image from a Private Registry".
-fn docker_config(cache: &Cache, username: &str, token: &SecretString) -> SecretString {
-    let registry = match cache.upstream {
+fn docker_name(cache: &Cache) -> &str {
+    match cache.upstream {
         Upstream::DockerHub => "https://index.docker.io/v1/",
         _ => cache.url.as_str(),
-    };
-    let token = token.expose_secret();
-    let auth = STANDARD.encode(format!("{username}:{token}"));
-    let login = json!({ "username": username, "password": token, "auth": auth });
-    json!({ "auths": { registry: login } }).to_string().into()
+    }
+}
+
+/// The logins in the format of Docker's configuration.
+fn docker_config(logins: &[UpstreamLogin<'_>]) -> SecretString {
+    let entries = logins.iter().map(|UpstreamLogin { registry, login, .. }| {
+        let UserPassword { username, password } = login;
+        let token = password.expose_secret();
+        let auth = STANDARD.encode(format!("{username}:{token}"));
+        let entry = json!({ "username": username, "password": token, "auth": auth });
+        ((*registry).to_owned(), entry)
+    });
+    json!({ "auths": entries.collect::<Map<String, Value>>() }).to_string().into()
 }
 
 /// One secret. Quotes keep a namespace like `1` or `no` a string.
@@ -129,8 +214,6 @@ fn document(namespace: &str, name: &str, content: &SecretString) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn cache(upstream: Upstream, prefix: &str, credentials: UpstreamCredentials) -> Cache {
@@ -145,6 +228,11 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    fn written_for(caches: &[Cache], namespaces: &[&str]) -> Result<SecretManifest> {
+        let namespaces = &names(namespaces);
+        manifest(caches, SecretNames { namespaces, name: None }, &ReadLogins::new())
+    }
+
     /// The JSON inside each document.
     fn contents(yaml: &str) -> Vec<Value> {
         let encoded = yaml.lines().filter_map(|line| line.strip_prefix("  .dockerconfigjson: \""));
@@ -155,7 +243,7 @@ mod tests {
     #[test]
     fn a_document_has_kubernetes_format() {
         let hub = cache(Upstream::DockerHub, "docker-hub", written("u", "p"));
-        let manifest = manifest(&[hub], &names(&["web", "web"])).unwrap();
+        let manifest = written_for(&[hub], &["web", "web"]).unwrap();
         let content = STANDARD.encode(
             r#"{"auths":{"https://index.docker.io/v1/":{"username":"u","password":"p","auth":"dTpw"}}}"#,
         );
@@ -179,7 +267,7 @@ mod tests {
             cache(Upstream::Azure, "ROOT", written("ü", "\"p\"")),
             cache(Upstream::GitLab, "kept", UpstreamCredentials::Secret("arn".to_owned())),
         ];
-        let manifest = manifest(&caches, &names(&["a", "b"])).unwrap();
+        let manifest = written_for(&caches, &["a", "b"]).unwrap();
         let secrets = ["ecr-mirror-a-b", "ecr-mirror-a-b-2", "ecr-mirror-azure"];
         assert_eq!(
             (&manifest.secrets[..], &manifest.left_out[..]),
@@ -199,7 +287,7 @@ mod tests {
             cache(Upstream::Quay, "quay", UpstreamCredentials::Nothing),
             cache(Upstream::GitLab, "kept", UpstreamCredentials::Secret("arn".to_owned())),
         ];
-        let error = manifest(&caches, &names(&["a"])).err().unwrap();
+        let error = written_for(&caches, &["a"]).err().unwrap();
         assert_eq!(error.kind(), Kind::Configuration);
     }
 
@@ -212,6 +300,43 @@ mod tests {
         let longer = "a".repeat(LABEL + 1);
         for name in ["", "Web", "-a", "a-", "a.b", "a/b", "a b", "a\"", longer.as_str()] {
             assert_eq!(namespace(name).unwrap_err().kind(), Kind::Configuration, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_named_secret_has_every_login_also_those_that_were_read() {
+        let caches = [
+            cache(Upstream::DockerHub, "docker-hub", written("u", "p")),
+            cache(Upstream::GitHub, "github", UpstreamCredentials::Secret("theirs".to_owned())),
+            cache(Upstream::GitLab, "gitlab", UpstreamCredentials::Secret("unread".to_owned())),
+        ];
+        let login = UserPassword { username: "v".to_owned(), password: "q".into() };
+        let read = ReadLogins::from([("theirs".to_owned(), login)]);
+        let namespaces = &names(&["a", "b"]);
+        let regcred = SecretNames { namespaces, name: Some("regcred") };
+        let manifest = manifest(&caches, regcred, &read).unwrap();
+        assert_eq!(manifest.secrets, ["regcred"]);
+        assert_eq!(manifest.left_out, ["gitlab"]);
+        let yaml = manifest.yaml.expose_secret();
+        assert_eq!(yaml.matches("  name: \"regcred\"\n").count(), 2, "{yaml}");
+        let auths = &contents(yaml)[1]["auths"];
+        assert_eq!(auths["https://index.docker.io/v1/"]["password"], "p");
+        assert_eq!(auths["ghcr.io"]["username"], "v");
+        assert_eq!(auths.as_object().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn one_named_secret_cannot_have_two_logins_for_a_registry() {
+        let caches = [
+            cache(Upstream::GitHub, "aa", written("u", "p")),
+            cache(Upstream::GitHub, "bb", written("u", "other")),
+        ];
+        let namespaces = &names(&["a"]);
+        for (caches, name) in [(&caches[..], "regcred"), (&caches[..1], "Reg"), (&caches[..1], "")]
+        {
+            let named = SecretNames { namespaces, name: Some(name) };
+            let error = manifest(caches, named, &ReadLogins::new()).err().unwrap();
+            assert_eq!(error.kind(), Kind::Configuration, "{name}");
         }
     }
 }

@@ -4,12 +4,16 @@
 //! credentials. Existing resources are imported.
 //!
 //! Source of names: Terraform AWS provider, `aws_ecr_pull_through_cache_rule`,
-//! `aws_ecr_repository_creation_template`, `aws_ecr_registry_policy`, `aws_secretsmanager_secret`,
+//! `aws_ecr_repository_creation_template`, `aws_ecr_registry_policy`, `aws_ecr_account_setting`,
+//! `aws_ecr_registry_scanning_configuration`, `aws_ecr_pull_time_update_exclusion`,
+//! `aws_iam_policy`, `aws_iam_role_policy_attachment`, `aws_secretsmanager_secret`,
 //! `aws_secretsmanager_secret_version`.
 
+mod account;
 mod desired;
 mod hcl;
 mod labels;
+mod policies;
 mod resources;
 #[cfg(test)]
 mod tests;
@@ -20,13 +24,15 @@ use serde_json::json;
 use self::{hcl::HclDocument, labels::Labels, resources::Writer};
 use super::state::EcrRegistry;
 pub(crate) use desired::{ExportPart, from_nothing};
+pub(crate) use policies::ExportedPolicy;
 
 const HEAD: &str = "\
 ECR's pull-through cache, as `ecr-mirror pull-through apply` sets it up.
 Written by `ecr-mirror pull-through export terraform`; keep using one of the two.";
 
-/// The Terraform configuration of these registries, which must be distinct.
-pub(crate) fn terraform(parts: &[ExportPart<'_>]) -> String {
+/// The Terraform configuration of these registries, which must be distinct, and of these policies,
+/// which belong to the account of the first one.
+pub(crate) fn terraform(parts: &[ExportPart<'_>], policies: &[ExportedPolicy]) -> String {
     let mut document = HclDocument::default();
     document.comment(HEAD);
     // the provider supports `CREATE_ON_PUSH` since 6.28, Terraform write-only arguments since 1.11
@@ -43,10 +49,15 @@ pub(crate) fn terraform(parts: &[ExportPart<'_>]) -> String {
     let mut labels = Labels::default();
     let variables = variables::variables(parts, &mut labels);
     variables::declare(&mut document, &variables);
+    let mut uris = Vec::new();
     for (part, alias) in parts.iter().zip(&aliases) {
         let (document, labels, variables) = (&mut document, &mut labels, &variables[..]);
-        Writer { part, alias: alias.as_deref(), variables, document, labels }.write();
+        let (alias, uris) = (alias.as_deref(), &mut uris);
+        Writer { part, alias, variables, document, labels, uris }.write();
     }
+    let alias = aliases.first().and_then(|alias| alias.as_deref());
+    policies::write(&mut document, &mut labels, policies, alias);
+    policies::write_outputs(&mut document, policies, &uris);
     document.to_string()
 }
 

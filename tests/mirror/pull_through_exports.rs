@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     process::{Ended, ecr_mirror_in},
-    world::{ECR, aws},
+    world::{ECR, aws, secrets},
 };
 
 /// A cache that requires credentials, with every setting, and a cache without credentials.
@@ -259,4 +259,56 @@ async fn the_pull_policy_allows_imports_below_prefixes_and_pulls_of_mirrored_ima
         json!(resources),
         json!(["*", [arn("docker-hub/*"), arn("quay/*")], [arn("pause")]])
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_secret_has_the_login_of_a_secret_arn_only_if_that_is_asked_for() {
+    let world = World::new().await;
+    let theirs = secrets(&world.sandbox).create_secret().name("ecr-pullthroughcache/theirs");
+    let login = json!({ "username": "robot", "accessToken": "hunter2" });
+    theirs.secret_string(login.to_string()).send().await.unwrap();
+    let tables = "[[pull_through]]\nupstream = \"github\"\n\
+        secret_arn = \"ecr-pullthroughcache/theirs\"\n";
+    let export = ["pull-through", "export", "kubernetes", "--namespace", "web", "db"];
+    let export = [&export[..], &["--name", "regcred", "--output", "secrets.yaml"]].concat();
+    let ended = world.run(&export, tables).await;
+    assert_eq!(ended.status, Some(2), "{}", ended.talk);
+    assert!(ended.talk.contains("--read-secrets"), "{}", ended.talk);
+
+    let reading = [&export[..], &["--read-secrets"]].concat();
+    let ended = world.run(&reading, tables).await;
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    assert!(!ended.talk.contains("hunter2"), "{}", ended.talk);
+    let text = fs::read_to_string(world.path("secrets.yaml")).unwrap();
+    assert_eq!(text.matches("  name: \"regcred\"\n").count(), 2, "{text}");
+    let encoded = text.lines().find_map(|line| line.trim().strip_prefix(".dockerconfigjson: "));
+    let content = STANDARD.decode(encoded.unwrap().trim_matches('"')).unwrap();
+    let auths = &read(&String::from_utf8(content).unwrap())["auths"];
+    assert_eq!(auths["ghcr.io"]["auth"], STANDARD.encode("robot:hunter2"));
+
+    let missing = tables.replace("theirs", "nothing");
+    let ended = world.run(&reading, &missing).await;
+    assert_eq!(ended.status, Some(2), "{}", ended.talk);
+    assert!(ended.talk.contains("ecr-pullthroughcache/nothing"), "{}", ended.talk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_terraform_export_has_the_policies_that_iam_prints_with_their_roles() {
+    let world = World::new().await;
+    let export = ["pull-through", "export", "terraform", "--iam", "pull=nodes", "--iam", "pull=ci"];
+    let text = world.expect(0, &[&export[..], &["--iam", "pull-through"]].concat()).await.out;
+    for (kind, count) in [
+        ("resource \"aws_iam_policy\" \"pull\"", 1),
+        ("resource \"aws_iam_policy\" \"pull_through\"", 1),
+        ("resource \"aws_iam_role_policy_attachment\" \"pull_nodes\"", 1),
+        ("resource \"aws_iam_role_policy_attachment\"", 2),
+        ("output \"pull_policy_arn\"", 1),
+        ("role       = \"ci\"", 1),
+    ] {
+        assert_eq!(text.matches(kind).count(), count, "{kind} in\n{text}");
+    }
+    let none = world.expect(0, &["pull-through", "export", "terraform"]).await.out;
+    assert!(!none.contains("aws_iam_") && none.contains("output \"repository_uris\""), "{none}");
+    let wrong = world.expect(2, &["pull-through", "export", "terraform", "--iam", "push"]).await;
+    assert!(wrong.talk.contains("use mirror, pull or pull-through"), "{}", wrong.talk);
 }

@@ -230,7 +230,8 @@ pub(crate) async fn mirror(
     mirror_with(registries, toml, options, observer, shutdown).await
 }
 
-async fn mirror_with(
+/// Parses the configuration and runs with these options.
+pub(crate) async fn mirror_with(
     registries: &registries::Registries,
     toml: &str,
     options: Options,

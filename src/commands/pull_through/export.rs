@@ -3,33 +3,49 @@
 use std::path::Path;
 
 use crate::{
-    cli::{Global, pull_through::Export},
-    commands::shared::{read_config, with_registries},
+    cli::{
+        Global,
+        pull_through::{Export, PolicyExport},
+    },
+    commands::{
+        iam::exported_policies,
+        shared::{read_config, with_registries},
+    },
     model::Result,
     output::{Screen, changes, file},
     pull_through::{
-        kubernetes::manifest,
+        kubernetes::{ReadLogins, SecretNames, manifest},
         terraform::{self, ExportPart},
     },
     run::pull_through::{
         preview::{Goal, PlannedSite},
+        secrets::read_logins,
         sites::sites,
     },
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, format: Export) -> Result<u8> {
     match format {
-        Export::Terraform { destinations: to } => terraform(global, screen, &to.names).await,
-        Export::Kubernetes { namespaces, output } => {
-            kubernetes(global, screen, &namespaces, &output)
+        Export::Terraform { destinations: to, policies } => {
+            terraform(global, screen, &to.names, &policies).await
+        }
+        Export::Kubernetes { namespaces, name, read_secrets, output } => {
+            let names = SecretNames { namespaces: &namespaces, name: name.as_deref() };
+            kubernetes(global, screen, names, read_secrets, &output).await
         }
     }
 }
 
 /// Prints the Terraform configuration on stdout. Conflicts are omitted from it, and the exit status
 /// is then 1.
-async fn terraform(global: &Global, screen: &Screen, destinations: &[String]) -> Result<u8> {
+async fn terraform(
+    global: &Global,
+    screen: &Screen,
+    destinations: &[String],
+    policies: &[PolicyExport],
+) -> Result<u8> {
     let config = read_config(global)?;
+    let policies = exported_policies(&config, policies)?;
     let sites = sites(&config, destinations)?;
     let goal = Goal::SetUpFromNothing;
     let plan = async |registries: &_| PlannedSite::all(registries, &sites, goal).await;
@@ -37,9 +53,10 @@ async fn terraform(global: &Global, screen: &Screen, destinations: &[String]) ->
     let part = |planned| {
         let PlannedSite { site, session, planned, observed, .. }: &PlannedSite<'_> = planned;
         let (registry, identity) = (&site.registry, session.api.identity());
-        ExportPart { registry, identity, planned, observed }
+        let (caches, accounts) = (&site.caches[..], site.accounts());
+        ExportPart { registry, identity, planned, observed, caches, accounts }
     };
-    let text = terraform::terraform(&planned.iter().map(part).collect::<Vec<_>>());
+    let text = terraform::terraform(&planned.iter().map(part).collect::<Vec<_>>(), &policies);
     screen.print(|out| out.write_all(text.as_bytes()))?;
     let mut status = 0;
     for conflict in planned.iter().flat_map(PlannedSite::conflicts) {
@@ -49,19 +66,26 @@ async fn terraform(global: &Global, screen: &Screen, destinations: &[String]) ->
     Ok(status)
 }
 
-fn kubernetes(
+async fn kubernetes(
     global: &Global,
     screen: &Screen,
-    namespaces: &[String],
+    names: SecretNames<'_>,
+    read_secrets: bool,
     output: &Path,
 ) -> Result<u8> {
     let config = read_config(global)?;
-    let manifest = manifest(&config.caches, namespaces)?;
+    let mut logins = ReadLogins::default();
+    if read_secrets {
+        let sites = sites(&config, &[])?;
+        let read = async |registries: &_| read_logins(registries, &sites).await;
+        logins = with_registries(global, &config, read).await?;
+    }
+    let manifest = manifest(&config.caches, names, &logins)?;
     file::save_secret(output, "manifest", &manifest.yaml)?;
     let output = output.display();
     screen.tell(|out| {
         for prefix in &manifest.left_out {
-            writeln!(out, "skipped `{prefix}`: its `secret_arn` is not read")?;
+            writeln!(out, "skipped `{prefix}`: its `secret_arn` is read only with `--read-secrets`")?;
         }
         let secrets = manifest.secrets.join(", ");
         writeln!(out, "wrote {secrets} to {output}, which only its owner can read")?;

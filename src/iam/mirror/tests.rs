@@ -40,7 +40,11 @@ fn one_existing_repository_needs_only_the_push_actions() {
                 {
                     "Sid": "Login",
                     "Effect": "Allow",
-                    "Action": ["ecr:DescribePullThroughCacheRules", "ecr:GetAuthorizationToken"],
+                    "Action": [
+                        "ecr:DescribePullThroughCacheRules",
+                        "ecr:GetAccountSetting",
+                        "ecr:GetAuthorizationToken"
+                    ],
                     "Resource": "*"
                 },
                 {
@@ -288,6 +292,7 @@ fn each_account_setting_is_granted_by_itself() {
         enhanced["Statement"][0]["Action"],
         json!([
             "ecr:DescribePullThroughCacheRules",
+            "ecr:GetAccountSetting",
             "ecr:GetAuthorizationToken",
             "ecr:GetRegistryScanningConfiguration",
             "ecr:ListPullTimeUpdateExclusions",

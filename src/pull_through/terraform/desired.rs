@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     ecr::{Identity, cache_api::ObservedTemplate},
     model::{
-        ecr_settings::{Encryption, TagMutability},
+        ecr_settings::{AccountSettings, Encryption, TagMutability},
         pull_through::{Cache, UpstreamCredentials},
     },
     pull_through::{
@@ -25,6 +25,10 @@ pub(crate) struct ExportPart<'a> {
     /// All desired resources, from [`from_nothing`].
     pub(crate) planned: &'a [Planned],
     pub(crate) observed: &'a Observed,
+    /// The caches of the registry, for the settings of their secrets.
+    pub(crate) caches: &'a [&'a Cache],
+    /// The settings of the account; those of several destinations are equal or concern others.
+    pub(crate) accounts: Vec<&'a AccountSettings>,
 }
 
 /// Plans every desired resource as if none existed.

@@ -76,13 +76,22 @@ impl HclDocument {
 
     /// An attribute whose value is the call of a function with an object of expressions.
     pub(super) fn set_call(&mut self, name: &str, function: &str, members: &[(&str, &str)]) {
-        self.line(format!("{name} = {function}({{"), None);
+        self.expressions(&format!("{name} = {function}("), members, ")");
+    }
+
+    /// An attribute whose value is an object of expressions.
+    pub(super) fn set_object(&mut self, name: &str, members: &[(&str, &str)]) {
+        self.expressions(&format!("{name} = "), members, "");
+    }
+
+    fn expressions(&mut self, lead: &str, members: &[(&str, &str)], tail: &str) {
+        self.line(format!("{lead}{{"), None);
         self.depth += 1;
         for (name, expression) in members {
             self.set_expression(name, expression);
         }
         self.depth -= 1;
-        self.line("})".to_owned(), None);
+        self.line(format!("}}{tail}"), None);
     }
 
     /// A value with its name, or an element of a list, between `lead` and `tail`.

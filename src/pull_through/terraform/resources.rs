@@ -9,9 +9,12 @@ use super::{
     variables::{Variable, short},
 };
 use crate::{
-    ecr::settings,
+    ecr::{cache_api::ROOT, settings},
     model::{UserPassword, ecr_settings::TagMutability},
-    pull_through::state::{CacheStep, Content, Credential, DesiredRule, DesiredTemplate},
+    pull_through::{
+        fetch_state::SECRET_DESCRIPTION,
+        state::{CacheStep, Content, Credential, DesiredRule, DesiredTemplate},
+    },
 };
 
 const SECRET: &str = "aws_secretsmanager_secret";
@@ -20,6 +23,9 @@ const RULE: &str = "aws_ecr_pull_through_cache_rule";
 const TEMPLATE: &str = "aws_ecr_repository_creation_template";
 const POLICY: &str = "aws_ecr_registry_policy";
 
+/// The days in which a deleted secret can be restored, unless others are configured.
+const DEFAULT_RECOVERY_DAYS: u32 = 30;
+
 pub(super) struct Writer<'a> {
     pub(super) part: &'a ExportPart<'a>,
     /// The provider's alias, if there are several registries.
@@ -27,30 +33,49 @@ pub(super) struct Writer<'a> {
     pub(super) variables: &'a [Variable<'a>],
     pub(super) document: &'a mut HclDocument,
     pub(super) labels: &'a mut Labels,
+    /// One for each rule that was written.
+    pub(super) uris: &'a mut Vec<RepositoryUri>,
+}
+
+/// The prefix of the references that are pulled through a cache.
+pub(super) struct RepositoryUri {
+    /// The label of its rule.
+    pub(super) label: String,
+    pub(super) expression: String,
 }
 
 impl Writer<'_> {
     pub(super) fn write(&mut self) {
         for step in self.part.planned.iter().filter_map(|planned| planned.step.as_ref()) {
             match step {
-                CacheStep::CreateSecret { name, login, .. } => self.secret(name, login),
+                CacheStep::CreateSecret { name, login, description } => {
+                    self.secret(name, login, description.as_deref());
+                }
                 CacheStep::CreateRule(rule) => self.rule(rule),
                 CacheStep::CreateTemplate(template) => self.template(template),
                 CacheStep::PutRegistryPolicy(policy) => self.policy(policy),
-                // a plan from nothing has no other step
+                // a plan from nothing has no other step, but the policy of a secret
                 _ => {}
             }
         }
+        for account in &self.part.accounts {
+            self.account(account);
+        }
     }
 
-    fn label(&mut self, kind: &str, name: &str) -> String {
+    pub(super) fn label(&mut self, kind: &str, name: &str) -> String {
         match self.alias {
             Some(alias) => self.labels.of(kind, &format!("{alias}-{name}")),
             None => self.labels.of(kind, name),
         }
     }
 
-    fn resource(&mut self, kind: &str, label: &str, body: impl FnOnce(&mut HclDocument)) {
+    pub(super) fn resource(
+        &mut self,
+        kind: &str,
+        label: &str,
+        body: impl FnOnce(&mut HclDocument),
+    ) {
         let (head, alias) = (format!("resource {} {}", quoted(kind), quoted(label)), self.alias);
         self.document.section(&head, |block| {
             if let Some(alias) = alias {
@@ -60,17 +85,29 @@ impl Writer<'_> {
         });
     }
 
-    fn secret(&mut self, name: &str, login: &UserPassword) {
+    fn secret(&mut self, name: &str, login: &UserPassword, description: Option<&str>) {
         let label = self.label(SECRET, short(name));
+        let settings = self.part.caches.iter().find(|cache| cache.secret_name() == name);
+        let settings = settings.map(|cache| cache.secret.clone()).unwrap_or_default();
+        let existing = self.part.observed.secrets.get(name);
+        // Terraform removes a description that the configuration omits
+        let kept = existing.and_then(|secret| secret.description.as_deref());
+        let description = description.or(kept).unwrap_or(SECRET_DESCRIPTION);
+        let days = settings.recovery_window_days.unwrap_or(DEFAULT_RECOVERY_DAYS);
         self.resource(SECRET, &label, |block| {
             block.set("name", name);
+            block.set("description", description);
+            if let Some(policy) = &settings.policy {
+                block.gap();
+                block.set_json("policy", policy);
+            }
             block.gap();
-            block.comment(
-                "Destroyed, it can be restored for 30 days, and nothing else can have its name.",
-            );
-            block.set("recovery_window_in_days", 30);
+            block.comment(&format!(
+                "Destroyed, it can be restored for {days} days, and nothing else can have its name."
+            ));
+            block.set("recovery_window_in_days", days);
         });
-        if let Some(existing) = self.part.observed.secrets.get(name) {
+        if let Some(existing) = existing {
             if matches!(existing.content, Content::PendingDeletion) {
                 self.document.gap();
                 let region = &self.part.registry.region;
@@ -115,6 +152,10 @@ impl Writer<'_> {
             }
             block.set_some("custom_role_arn", rule.role_arn.as_deref());
         });
+        self.uris.push(RepositoryUri {
+            expression: self.repository_uri(&rule.prefix, &label),
+            label: label.clone(),
+        });
         let Some(existing) = self.part.observed.rules.get(&rule.prefix) else { return };
         let upstream_prefix = rule.upstream_prefix.as_deref().unwrap_or("ROOT");
         if existing.url != rule.url || existing.upstream_prefix != upstream_prefix {
@@ -127,10 +168,20 @@ impl Writer<'_> {
         self.import(&format!("{RULE}.{label}"), &rule.prefix);
     }
 
+    /// The expression depends on the rule: with it the references can be pulled.
+    fn repository_uri(&self, prefix: &str, label: &str) -> String {
+        let host = &self.part.registry.host;
+        match prefix {
+            ROOT => quoted(host.as_str()),
+            _ => format!("\"{host}/${{{RULE}.{label}.ecr_repository_prefix}}\""),
+        }
+    }
+
     fn template(&mut self, template: &DesiredTemplate) {
         let label = self.label(TEMPLATE, &template.prefix);
         self.resource(TEMPLATE, &label, |block| {
             block.set("prefix", &template.prefix);
+            block.set_some("description", template.description.as_deref());
             block.set("applied_for", &template.applied_for);
             if let Some(mutability) = &template.mutability {
                 let (mutability, _) = settings::to_api(mutability);

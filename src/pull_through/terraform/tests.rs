@@ -12,8 +12,8 @@ use crate::{
     },
     model::{
         SettingChange, UserPassword,
-        ecr_settings::{Encryption, TagMutability},
-        pull_through::Upstream,
+        ecr_settings::{AccountSettings, Encryption, ScanKind, Scanning, TagMutability},
+        pull_through::{Cache, SecretSettings, Upstream},
         setting_change::{Action, Subject},
     },
     pull_through::state::{
@@ -70,7 +70,15 @@ fn template(prefix: &str) -> DesiredTemplate {
 
 fn written(registry: &EcrRegistry, planned: &[Planned], observed: &Observed) -> String {
     let identity = Identity::default();
-    terraform(&[ExportPart { registry, identity: &identity, planned, observed }])
+    let part = ExportPart {
+        registry,
+        identity: &identity,
+        planned,
+        observed,
+        caches: &[],
+        accounts: Vec::new(),
+    };
+    terraform(&[part], &[])
 }
 
 /// The text after the common head.
@@ -95,6 +103,7 @@ fn an_empty_registry_is_exported_with_every_resource() {
         tags: Some([("team".to_owned(), "a \"b\"".to_owned())].into()),
         lifecycle: Some(json!({ "rules": [{ "rulePriority": 1 }] })),
         role_arn: Some("arn:role".to_owned()),
+        description: Some("the \"team's\" own".to_owned()),
         ..template("docker-hub")
     };
     let steps = [
@@ -136,7 +145,8 @@ variable "docker_hub_credentials" {
 }
 
 resource "aws_secretsmanager_secret" "docker_hub" {
-  name = "ecr-pullthroughcache/docker-hub"
+  name        = "ecr-pullthroughcache/docker-hub"
+  description = "Upstream credentials of ECR's pull-through cache, kept by ecr-mirror"
 
   # Destroyed, it can be restored for 30 days, and nothing else can have its name.
   recovery_window_in_days = 30
@@ -162,6 +172,7 @@ resource "aws_ecr_pull_through_cache_rule" "docker_hub" {
 
 resource "aws_ecr_repository_creation_template" "docker_hub" {
   prefix               = "docker-hub"
+  description          = "the \"team's\" own"
   applied_for          = ["PULL_THROUGH_CACHE"]
   image_tag_mutability = "IMMUTABLE_WITH_EXCLUSION"
   custom_role_arn      = "arn:role"
@@ -206,8 +217,164 @@ resource "aws_ecr_registry_policy" "registry" {
     ]
   })
 }
+
+output "repository_uris" {
+  description = "The prefix of the references to pull, for each cache."
+  value = {
+    docker_hub = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/${aws_ecr_pull_through_cache_rule.docker_hub.ecr_repository_prefix}"
+  }
+}
 "#;
     assert_eq!(text, expected);
+}
+
+#[test]
+fn the_settings_of_a_secret_are_exported_and_an_existing_description_stays() {
+    let policy = Some(json!({ "Version": "2012-10-17" }));
+    let secret_settings = SecretSettings {
+        description: Some("ours".to_owned()),
+        recovery_window_days: Some(7),
+        policy,
+    };
+    let cache = Cache { secret: secret_settings, ..Cache::of(Upstream::DockerHub) };
+    let kept = Secret {
+        description: Some("theirs".to_owned()),
+        ..Secret::of("arn:secret".to_owned(), Content::PendingDeletion)
+    };
+    let there = Observed { secrets: [(NAME.to_owned(), kept)].into(), ..Observed::default() };
+    let (identity, registry) = (Identity::default(), eu());
+    for (cache, description, days) in
+        [(&cache, "ours", 7), (&Cache::of(Upstream::DockerHub), "theirs", 30)]
+    {
+        let login = UserPassword { username: "robot".to_owned(), password: "p".into() };
+        let description_of_step = cache.secret.description.clone();
+        let step = planned(CacheStep::CreateSecret {
+            name: NAME.to_owned(),
+            login,
+            description: description_of_step,
+        });
+        let part = ExportPart {
+            registry: &registry,
+            identity: &identity,
+            planned: &[step],
+            observed: &there,
+            caches: &[cache],
+            accounts: Vec::new(),
+        };
+        let text = terraform(&[part], &[]);
+        for expected in [
+            format!("  description = \"{description}\"\n"),
+            format!("  recovery_window_in_days = {days}\n"),
+            format!("can be restored for {days} days"),
+        ] {
+            assert!(text.contains(&expected), "{expected}\nis not in\n{text}");
+        }
+        let has_policy = text.contains("  policy = jsonencode({\n    Version = \"2012-10-17\"\n");
+        assert_eq!(has_policy, cache.secret.policy.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn account_settings_policies_and_their_roles_are_exported() {
+    let scanning = Scanning {
+        kind: ScanKind::Enhanced,
+        continuous: vec!["prod-*".to_owned(), "live-*".to_owned()],
+        on_push: vec!["*".to_owned()],
+    };
+    let account = AccountSettings {
+        blob_mounting: Some(true),
+        pull_time_exclusion: Some(true),
+        scanning: Some(scanning),
+    };
+    let role = Some("arn:aws:iam::123456789012:role/mirror".to_owned());
+    let identity = Identity { role_arn: role, ..Identity::default() };
+    let (registry, observed) = (eu(), Observed::default());
+    let part = ExportPart {
+        registry: &registry,
+        identity: &identity,
+        planned: &[],
+        observed: &observed,
+        caches: &[],
+        accounts: vec![&account],
+    };
+    let statement = json!({ "Statement": [{ "Resource": "*" }] });
+    let policies = [ExportedPolicy {
+        name: "pull-through",
+        documents: vec![statement.clone(), statement],
+        roles: vec!["platform".to_owned(), "Platform".to_owned()],
+    }];
+    let text = terraform(&[part], &policies);
+    let expected = r#"resource "aws_ecr_account_setting" "blob_mounting" {
+  name  = "BLOB_MOUNTING"
+  value = "ENABLED"
+}
+
+resource "aws_ecr_pull_time_update_exclusion" "mirror" {
+  # If `ecr-mirror sync` has set it: terraform import aws_ecr_pull_time_update_exclusion.mirror arn:aws:iam::123456789012:role/mirror
+  principal_arn = "arn:aws:iam::123456789012:role/mirror"
+}
+
+resource "aws_ecr_registry_scanning_configuration" "registry" {
+  scan_type = "ENHANCED"
+
+  rule {
+    scan_frequency = "CONTINUOUS_SCAN"
+
+    repository_filter {
+      filter      = "prod-*"
+      filter_type = "WILDCARD"
+    }
+
+    repository_filter {
+      filter      = "live-*"
+      filter_type = "WILDCARD"
+    }
+  }
+
+  rule {
+    scan_frequency = "SCAN_ON_PUSH"
+
+    repository_filter {
+      filter      = "*"
+      filter_type = "WILDCARD"
+    }
+  }
+}
+
+resource "aws_iam_policy" "pull_through" {
+  name_prefix = "ecr-mirror-pull-through-"
+  description = "Printed by ecr-mirror iam pull-through"
+
+  policy = jsonencode({
+    Statement = [
+      {
+        Resource = "*"
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "pull_through_platform" {
+  role       = "platform"
+  policy_arn = aws_iam_policy.pull_through.arn
+}
+
+resource "aws_iam_role_policy_attachment" "pull_through_platform_2" {
+  role       = "Platform"
+  policy_arn = aws_iam_policy.pull_through.arn
+}
+
+resource "aws_iam_policy" "pull_through_2" {
+"#;
+    assert!(text.contains(expected), "{text}");
+    for expected in [
+        "\"aws_iam_role_policy_attachment\" \"pull_through_2_platform\" {\n  role       = \"platform\"\n",
+        "output \"pull_through_policy_arn\" {\n",
+        "  value       = aws_iam_policy.pull_through.arn\n",
+        "  value       = aws_iam_policy.pull_through_2.name\n",
+    ] {
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
 }
 
 #[test]
@@ -281,9 +448,11 @@ fn several_registries_have_a_provider_each_and_share_equal_credentials() {
             identity: &identity,
             planned,
             observed: &observed,
+            caches: &[],
+            accounts: Vec::new(),
         })
         .collect();
-    let text = terraform(&parts);
+    let text = terraform(&parts, &[]);
     for expected in [
         "  alias               = \"eu_west_1_123456789012\"\n",
         "  alias               = \"us_east_1\"\n  region              = \"us-east-1\"\n",

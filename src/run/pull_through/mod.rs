@@ -3,4 +3,5 @@
 pub(crate) mod preview;
 pub(crate) mod roles;
 pub(crate) mod rules;
+pub(crate) mod secrets;
 pub(crate) mod sites;

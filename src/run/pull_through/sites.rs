@@ -23,7 +23,18 @@ pub(crate) struct CacheSite<'a> {
     pub(crate) caches: Vec<&'a Cache>,
 }
 
-impl CacheSite<'_> {
+impl<'a> CacheSite<'a> {
+    /// The settings of the registry's account that its destinations have, each once.
+    pub(crate) fn accounts(&self) -> Vec<&'a AccountSettings> {
+        let mut known: Vec<&AccountSettings> = Vec::new();
+        for DestinationConfig { account, .. } in &self.destinations {
+            if !known.contains(&account) {
+                known.push(account);
+            }
+        }
+        known
+    }
+
     /// Opens the session of the first destination's identity.
     pub(super) async fn session(&self, registries: &Registries) -> Result<Arc<AwsSession>> {
         let session = registries.session(self.destinations[0], &self.registry.host).await;
@@ -33,13 +44,8 @@ impl CacheSite<'_> {
 
     /// The changes of the account's settings.
     pub(super) async fn account_changes(&self, session: &AwsSession) -> Result<Vec<Planned>> {
-        let mut known: Vec<&AccountSettings> = Vec::new();
         let mut planned = Vec::new();
-        for DestinationConfig { account, .. } in &self.destinations {
-            if known.contains(&account) {
-                continue;
-            }
-            known.push(account);
+        for account in self.accounts() {
             let host = &self.registry.host;
             let change = account::reconcile(session, account, host, Apply::DryRun).await?;
             let step = Some(CacheStep::SetAccount(account.clone()));

@@ -9,7 +9,10 @@ use ecr_mirror::{
         DestinationId, UserPassword, pull_through,
         setting_change::{Action, SettingChange, Subject},
     },
-    pull_through::state::{CacheStep, Content, Observed, Planned, Secret},
+    pull_through::{
+        kubernetes::{ReadLogins, SecretNames, manifest},
+        state::{CacheStep, Content, Observed, Planned, Secret},
+    },
     registry::{self, ConnectionSettings, Network, Registry, Transport},
     remote::{self, HostContext},
 };
@@ -79,9 +82,8 @@ async fn no_value_that_holds_a_secret_prints_it() {
     let aws = AwsSession::open(Identity::default(), network, HostContext::default().into()).await;
     let observed =
         Observed { secrets: BTreeMap::from([("it".to_owned(), secret())]), ..Observed::default() };
-    let kubernetes =
-        ecr_mirror::pull_through::kubernetes::manifest(&config.caches, &["web".to_owned()])
-            .unwrap();
+    let names = SecretNames { namespaces: &["web".to_owned()], name: None };
+    let kubernetes = manifest(&config.caches, names, &ReadLogins::new()).unwrap();
     let all: [(&str, &dyn Debug); 17] = [
         ("Config", &config),
         ("Cache", &cache),
