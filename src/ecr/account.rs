@@ -40,7 +40,7 @@ pub(crate) struct EcrAccount {
 }
 
 impl EcrAccount {
-    pub fn new(session: Arc<AwsSession>, written: AccountSettings) -> Self {
+    pub(crate) fn new(session: Arc<AwsSession>, written: AccountSettings) -> Self {
         Self {
             session,
             written,

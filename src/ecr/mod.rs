@@ -35,7 +35,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
-pub use account::EcrAccount;
+pub(crate) use account::EcrAccount;
 pub(crate) use destination::data_plane_address;
 pub use destination::{DataPlaneConfig, Ecr};
 pub use identity::Identity;

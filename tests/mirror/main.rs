@@ -28,6 +28,7 @@ mod hostile;
 mod immutable;
 mod interruption;
 mod memory;
+mod profiles;
 mod pull_through;
 mod pull_through_drift;
 mod pull_through_exports;
