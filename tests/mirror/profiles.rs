@@ -19,7 +19,7 @@ use ecr_mirror::{
 };
 use futures::{FutureExt, StreamExt, stream};
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     content::assert_whole,
@@ -177,11 +177,12 @@ impl Registry {
         self.world.ecr().tag(self.repository, tag)
     }
 
-    /// Asserts that the run failed with one error, and returns its text.
+    /// Asserts that the run failed with one error, and returns its text and hint.
     #[track_caller]
     fn error(run: &Run) -> String {
         run.assert_exit(1).assert_all(Outcome::Failed);
-        format!("{:?}", run.report.images[0].error)
+        let row = &run.report.images[0];
+        [row.error.as_deref(), row.hint.as_deref()].map(Option::unwrap_or_default).join("; ")
     }
 }
 
@@ -348,7 +349,13 @@ async fn cut_blob(profile: &'static Profile) {
     let image = registry.world.upstream().image(&reference).single();
     let root = image.layers(1).layer_size(2 << 20).push();
     registry.select("");
-    registry.world.fault("cut=1000000@upstream*1");
+    let manifest = registry.world.source(&reference);
+    let manifest: Value = serde_json::from_slice(&manifest.bytes).unwrap();
+    let layer: Digest = manifest["layers"][0]["digest"].as_str().unwrap().parse().unwrap();
+    // in place, or where it is redirected to
+    for path in ["blobs/sha256:", "blobs/sha256/"] {
+        registry.world.fault(&format!("cut=1000000@upstream:GET/{path}{}*1", layer.hex()));
+    }
     let run = registry.sync().await;
     run.assert_exit(0).assert_all(Outcome::Copied);
     let is_rest = |status| status == Some(StatusCode::PARTIAL_CONTENT);

@@ -338,17 +338,18 @@ fn with_page_size(uri: &Uri, page: Option<usize>) -> Uri {
     paged.parse().unwrap_or_else(|_| uri.clone())
 }
 
-/// Replaces an opaque `next_page` by `last`.
+/// Replaces an opaque `next_page` by `last`, and drops the client's `last`.
 fn with_last(uri: &Uri) -> Uri {
     let last = query(uri, "next_page").and_then(|page| STANDARD.decode(page).ok());
-    let Some(last) = last.and_then(|last| String::from_utf8(last).ok()) else {
-        return format!("{}?n=50", uri.path()).parse().unwrap_or_else(|_| uri.clone());
-    };
-    let pairs = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("n", "50")
-        .append_pair("last", &last)
-        .finish();
-    format!("{}?{pairs}", uri.path()).parse().unwrap_or_else(|_| uri.clone())
+    let last = last.and_then(|last| String::from_utf8(last).ok());
+    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("n", query(uri, "n")), ("last", last)] {
+        if let Some(value) = value {
+            pairs.append_pair(name, &value);
+        }
+    }
+    let paged = format!("{}?{}", uri.path(), pairs.finish());
+    paged.parse().unwrap_or_else(|_| uri.clone())
 }
 
 /// The `Link` as a registry with this paging writes it; `None` if it omits it.
@@ -362,7 +363,7 @@ fn relinked(paging: Paging, link: &HeaderValue, page: &Page) -> Option<HeaderVal
             let cursor = STANDARD.encode(page.names.last()?);
             let query = url::form_urlencoded::Serializer::new(String::new())
                 .append_pair("next_page", &cursor)
-                .append_pair("n", "50")
+                .append_pair("n", &page.names.len().to_string())
                 .finish();
             format!("{path}?{query}>; rel=\"next\"")
         }
