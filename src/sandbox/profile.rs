@@ -11,7 +11,7 @@ use super::{
     fault::{Fault, Side},
     upstream::quirks::{
         Auth, DOCKER_HUB, DigestTags, GITHUB, GOOGLE, ORDINARY, Paging, QUAY, Quirks, Referrers,
-        Service, TokenBody, token,
+        Service, TagList, TokenBody, token,
     },
 };
 use crate::model::NameError;
@@ -127,16 +127,18 @@ pub static PROFILES: [Profile; 10] = [
         ..PLAIN
     },
     // `Link` lacks the repository key. Source: renovatebot/renovate#15080, #15030.
+    // Tag lists have names like `sha256:…`. Source: podman-container-tools/skopeo#2346.
     // The realm has a path of its own. Source: earthly/earthly#1017.
     // A PUT with a blob's content is 404. Source: docker/buildx#196.
     // Blobs are on a host that refuses the registry's token. Source:
     // jfrog/artifactory-client-java#282.
     Profile {
         name: "artifactory",
-        help: "`Link` without the repository key, uploads by PATCH only",
+        help: "digests in tag lists, `Link` without the repository key, uploads by PATCH only",
         quirks: Quirks {
             auth: token(None, "/artifactory/api/docker/docker-local/v2/token", Service::Host),
             blobs_at: Some("jfrog-store.s3.amazonaws.com"),
+            tag_list: TagList::WithDigests,
             paging: Paging::FirstComponentMissing,
             ..ORDINARY
         },

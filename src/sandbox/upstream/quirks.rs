@@ -94,6 +94,8 @@ pub(crate) enum Accept {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagList {
     Names,
+    /// Names, and the digests of an image's platforms as if they were names.
+    WithDigests,
     /// Names, and a field `manifest` with digests, sizes and times.
     WithManifests,
 }

@@ -1,6 +1,9 @@
 //! The distribution protocol, read-only, with the quirks of each registry.
 
-use std::ops::ControlFlow;
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+};
 
 use axum::{
     http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
@@ -13,7 +16,7 @@ use super::{
     Upstream,
     address::{Address, Registry},
     cdn,
-    content::Visibility,
+    content::{Content, Visibility},
     limits::SPENT_MESSAGE,
     listing,
     quirks::{
@@ -28,6 +31,7 @@ use crate::{
     sandbox::{
         distribution::{self, Page, Refusal, Resource, Route, no_body, query},
         fault::{Name, Side},
+        store::Links,
     },
 };
 
@@ -253,7 +257,15 @@ impl Upstream {
         };
         let uri = with_page_size(&uri, quirks.page);
         let (host, name) = scope.owned();
-        let names = self.content.run_blocking(move |content| content.tag_names(&host, &name)).await;
+        let with_digests = quirks.tag_list == TagList::WithDigests;
+        let names = move |content: &Content| {
+            let mut names = content.tag_names(&host, &name);
+            if with_digests {
+                names.extend(digest_names(content, &host, &name));
+            }
+            names
+        };
+        let names = self.content.run_blocking(names).await;
         let page = match distribution::page(names, &uri) {
             Ok(page) => page,
             Err(refusal) => return refusal.into_response(),
@@ -336,6 +348,16 @@ fn with_page_size(uri: &Uri, page: Option<usize>) -> Uri {
     }
     let paged = format!("{}?{}", uri.path(), pairs.finish());
     paged.parse().unwrap_or_else(|_| uri.clone())
+}
+
+/// The digests of the platforms of the tags, in the order of a tag list.
+fn digest_names(content: &Content, host: &str, name: &str) -> BTreeSet<String> {
+    let mut roots = HashMap::new();
+    for tagged in content.tags(host, name) {
+        roots.insert(tagged.manifest.digest, tagged.manifest.bytes);
+    }
+    let links = roots.values().filter_map(|bytes| Links::read(bytes).ok());
+    links.flat_map(|links| links.children).map(|digest| digest.to_string()).collect()
 }
 
 /// Replaces an opaque `next_page` by `last`, and drops the client's `last`.

@@ -98,6 +98,9 @@ async fn each_profile_has_the_habits_of_its_table() {
         artifactory.headers
     );
 
+    let names = like("artifactory").pull(&tags("last=2")).await.json();
+    assert!(names["tags"][0].as_str().unwrap().starts_with("sha256:"), "{names}");
+
     let nexus = like("nexus-3");
     let challenge = nexus.get(&tags("n=1")).await.challenge().unwrap();
     assert_eq!(challenge, "Basic realm=\"Sonatype Nexus Repository Manager\"");
