@@ -101,8 +101,8 @@ async fn every_registry_with_known_habits_can_be_mirrored() {
         let run = AssertUnwindSafe(Box::pin(scenario.run(profile))).catch_unwind().await;
         run.err().map(|panic| format!("{} {scenario:?}: {}", profile.name, text(&*panic)))
     });
-    let failed: Vec<String> =
-        results.buffer_unordered(CONCURRENT).filter_map(async |failed| failed).collect().await;
+    let failed: Vec<Option<String>> = results.buffer_unordered(CONCURRENT).collect().await;
+    let failed: Vec<String> = failed.into_iter().flatten().collect();
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }
 
