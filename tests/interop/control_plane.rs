@@ -17,7 +17,7 @@ use aws_sdk_ecr::{
     },
 };
 use ecr_mirror::{
-    ecr::{AwsSession, AwsSessions, DataPlaneConfig, Ecr, EcrAccount, Identity},
+    ecr::{AwsSession, AwsSessions, DataPlaneConfig, Ecr, Identity},
     model::{
         Create, Descriptor, Digest, Host, Kind, Repository, Tag,
         ecr_settings::{AccountSettings, RepositoryRules},
@@ -73,8 +73,8 @@ impl Moto {
         let transport = Transport::new(self.network);
         let settings = ConnectionSettings::default();
         let data_plane = DataPlaneConfig { settings, transport, context: Arc::default() };
-        let account = EcrAccount::new(Arc::clone(&self.session), AccountSettings::default());
-        Ecr::new(host(), Arc::clone(&self.session), repositories, Arc::new(account), data_plane)
+        let account = AccountSettings::default();
+        Ecr::new(host(), Arc::clone(&self.session), repositories, account, data_plane)
     }
 
     pub(crate) fn session(&self) -> &AwsSession {
