@@ -31,7 +31,7 @@ use crate::{
         log::{LogFormat, Verbosity},
         progress::ProgressKind,
     },
-    sandbox::{BlobMounting, Fault, fault},
+    sandbox::{BlobMounting, Fault, Profile, fault, profile},
 };
 
 /// Mirror container images from any OCI registry into Amazon ECR
@@ -135,7 +135,7 @@ pub enum Command {
         split: bool,
     },
     /// Serve the embedded registries for other clients on loopback, until interrupted
-    #[command(after_help = exit::sandbox(&fault::help()))]
+    #[command(after_help = exit::sandbox(&profile::help(), &fault::help()))]
     Sandbox(SandboxArgs),
     /// Print a completion script for a shell
     #[command(after_help = exit::status("the script is printed", UNWRITTEN, &[USAGE]))]
@@ -318,6 +318,10 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "on|off", hide_possible_values = true, default_value = "off")]
     #[arg(value_parser = one_of([("on", BlobMounting::On), ("off", BlobMounting::Off)]))]
     pub blob_mounting: BlobMounting,
+    /// Give the source registries, or the plain one, the habits of this registry, one of the list
+    /// below
+    #[arg(long, value_name = "NAME", value_parser = name::<&'static Profile>)]
+    pub like: Option<&'static Profile>,
     /// Inject this fault, one of the list below; repeatable
     #[arg(long = "fault", value_name = "NAME[=ARG]", value_parser = name::<Fault>)]
     pub faults: Vec<Fault>,

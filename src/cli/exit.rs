@@ -60,10 +60,11 @@ pub(super) fn warm() -> String {
     status("everything selected is cached", failed, &[WRONG, incomplete, STOPPED])
 }
 
-pub(super) fn sandbox(faults: &str) -> String {
+pub(super) fn sandbox(profiles: &str, faults: &str) -> String {
     let failed = "cannot bind the address, or cannot use the directory";
     format!(
-        "Faults, written `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`. SIDE is upstream, ecr or any; \
+        "Registries for `--like`:\n{profiles}\n\
+         Faults, written `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`. SIDE is upstream, ecr or any; \
          *N selects the first N requests, %P selects P percent:\n{faults}\n{}",
         status("served until SIGHUP, SIGINT or SIGTERM", failed, &[USAGE])
     )

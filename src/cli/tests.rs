@@ -116,6 +116,7 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         ("copy ghcr.io localhost:5000/a:1", "is a registry without a repository"),
         ("copy a:1 localhost/a:1 --attestations some", "drop"),
         ("sandbox --fault sunshine", "hint: there are refuse"),
+        ("sandbox --like harbor", "hint: there are docker-hub"),
         ("sandbox --latency soon", "--latency"),
         ("sandbox --blob-mounting maybe", "off"),
         ("sandbox --listen here", "--listen"),
@@ -151,11 +152,12 @@ fn copy_wants_what_its_options_say() {
 #[test]
 fn the_sandbox_takes_its_faults_and_times() {
     let line = "ecr-mirror sandbox --plain --latency 20ms --blob-mounting on \
-                --fault status=503@ecr*2 --fault reset --listen 127.0.0.1:0 box";
+                --fault status=503@ecr*2 --fault reset --listen 127.0.0.1:0 --like ecr box";
     let Command::Sandbox(sandbox) = parsed(line).unwrap().command else { panic!("not a sandbox") };
     assert!(sandbox.plain);
     assert_eq!(sandbox.latency, Duration::from_millis(20));
     assert_eq!(sandbox.blob_mounting, BlobMounting::On);
     assert_eq!(sandbox.faults.len(), 2);
+    assert_eq!(sandbox.like.map(|profile| profile.name), Some("ecr"));
     assert_eq!(sandbox.directory, Some(PathBuf::from("box")));
 }

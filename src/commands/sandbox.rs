@@ -32,6 +32,7 @@ pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
         latency: args.latency,
         blob_mounting: args.blob_mounting,
         faults: args.faults,
+        like: args.like,
     };
     let sandbox = Sandbox::start(options).await.map_err(failed)?;
     let environment = match mode {

@@ -8,7 +8,7 @@ use std::{
 use futures::future::try_join_all;
 
 use super::{
-    client::Registry,
+    client::{ManifestHead, Registry},
     content::{Absence, RepositoryClient, present},
 };
 use crate::{
@@ -24,8 +24,17 @@ impl Destination for Registry {
     ) -> Result<Option<HashMap<Tag, Digest>>> {
         let client = &self.pull_push(repository);
         let found = find_each(tags, |tag| client.resolve(tag, Absence::Likely)).await?;
-        let exists = !found.is_empty() || exists(client).await?;
-        Ok(exists.then_some(found))
+        if !found.is_empty() {
+            return Ok(Some(found));
+        }
+        if !exists(client).await? {
+            return Ok(None);
+        }
+        // a registry that answers HEAD with 404 seems to have none of its tags
+        if *self.manifest_head.lock() == ManifestHead::Unknown {
+            return find_each(tags, |tag| client.resolve(tag, Absence::Unlikely)).await.map(Some);
+        }
+        Ok(Some(found))
     }
 
     async fn manifests(

@@ -13,7 +13,7 @@ mod upload;
 
 pub(crate) use answer::{MANIFEST_LIMIT, manifest, no_body, read_manifest, referrers};
 pub(crate) use content::{Blob, blob, file_body};
-pub(crate) use listing::{json_page, page};
+pub(crate) use listing::{Page, json_page, page};
 pub(crate) use range::{ByteRange, byte_range};
 pub(crate) use refusal::{Refusal, json};
 pub(crate) use route::{Resource, Route, RouteError, query};

@@ -11,6 +11,7 @@ pub(crate) mod ecr;
 pub mod fault;
 pub(crate) mod journal;
 pub(crate) mod plain;
+pub mod profile;
 mod server;
 pub mod store;
 pub mod upstream;
@@ -39,6 +40,7 @@ pub(crate) use ecr::Ecr;
 pub use fault::{Fault, Faults};
 pub use journal::Entry;
 use plain::Plain;
+pub use profile::Profile;
 use server::{Backends, ListenerRole, PlainHost, Server};
 pub use store::Store;
 use store::disk;
@@ -65,6 +67,8 @@ pub struct Options {
     pub blob_mounting: BlobMounting,
     /// The faults that are active from the start.
     pub faults: Vec<Fault>,
+    /// The registry that the upstreams, or the plain registry, are like.
+    pub like: Option<&'static Profile>,
 }
 
 /// The registries that a sandbox plays.
@@ -131,7 +135,7 @@ impl Sandbox {
     ///
     /// The second listener of [`Mode::Standing`] uses the port after that of `listen`.
     pub async fn start(options: Options) -> io::Result<Sandbox> {
-        let directory = Directory::open(options.directory)?;
+        let directory = Directory::open(options.directory.clone())?;
         let first = options.listen.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
         let mut sockets = vec![TcpListener::bind(first).await?];
         if options.mode == Mode::Standing {
@@ -140,9 +144,11 @@ impl Sandbox {
         }
         let address = sockets[0].local_addr()?;
         let ecr_address = sockets[sockets.len() - 1].local_addr()?;
-        let faults = Faults::new(options.faults);
+        let faults = Faults::new(options.faults.clone());
+        let habits = options.like.into_iter().flat_map(|profile| profile.faults(options.mode));
+        habits.for_each(|habit| faults.add(habit));
         let server = Arc::new(Server {
-            backends: backends(options.mode, directory.path(), &faults, options.blob_mounting)?,
+            backends: backends(&options, directory.path(), &faults)?,
             faults,
             plain_hosts: Default::default(),
             journal: Default::default(),
@@ -247,20 +253,16 @@ impl Drop for Sandbox {
     }
 }
 
-fn backends(
-    mode: Mode,
-    directory: &Path,
-    faults: &Faults,
-    blob_mounting: BlobMounting,
-) -> io::Result<Backends> {
-    let naming = match mode {
+fn backends(options: &Options, directory: &Path, faults: &Faults) -> io::Result<Backends> {
+    let naming = match options.mode {
         Mode::Plain => return Ok(Backends::Plain(Arc::new(Plain::open(directory)?))),
         Mode::Standing => Naming::Loopback,
         Mode::Cloud => Naming::RealHosts,
     };
-    let upstream = Arc::new(Upstream::new(faults.clone()));
+    let upstream = Arc::new(Upstream::new(faults.clone()).like(options.like));
     let imported = Arc::clone(&upstream);
-    let ecr = Ecr::open(&directory.join("ecr"), faults.clone(), blob_mounting, naming, imported)?;
+    let mounting = options.blob_mounting;
+    let ecr = Ecr::open(&directory.join("ecr"), faults.clone(), mounting, naming, imported)?;
     Ok(Backends::Cloud(upstream, Box::new(ecr)))
 }
 

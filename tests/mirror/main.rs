@@ -33,6 +33,7 @@ mod interruption;
 mod logins;
 mod memory;
 mod open_files;
+mod profiles;
 mod pull_through;
 mod pull_through_drift;
 mod pull_through_exports;

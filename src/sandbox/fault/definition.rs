@@ -79,6 +79,7 @@ names! {
     NoLocation = "no-location", NoArgument, "omit `Location` when an upload starts and when a manifest is pushed";
     WrongLocation = "wrong-location", NoArgument, "send the `Location` of an upload that does not exist";
     CrossHostLocation = "cross-host-location", NoArgument, "send the `Location` of an upload on another host";
+    IgnoreMount = "ignore-mount", NoArgument, "answer a mount with an upload session";
     RelativeLocation = "relative-location", NoArgument, "send every `Location` as a path";
     IgnoreRange = "ignore-range", NoArgument, "answer a range request with the whole blob";
     Html = "html", NoArgument, "answer 200 with an HTML page";

@@ -5,7 +5,7 @@
 //! (`127.0.0.1:5000/quay.io/a/b`), and every URL in a response leads to loopback.
 
 use super::quirks::{self, Auth};
-use crate::sandbox::{Naming, is_loopback};
+use crate::sandbox::{Naming, is_loopback, profile::Profile};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Service {
@@ -29,12 +29,17 @@ pub(crate) struct Registry {
 pub(crate) struct Address {
     host: String,
     naming: Naming,
+    profile: Option<&'static Profile>,
 }
 
 impl Address {
     pub(crate) fn of(host: &str) -> Self {
         let naming = if is_loopback(host) { Naming::Loopback } else { Naming::RealHosts };
-        Self { host: host.to_owned(), naming }
+        Self { host: host.to_owned(), naming, profile: None }
+    }
+
+    pub(crate) fn like(self, profile: Option<&'static Profile>) -> Self {
+        Self { profile, ..self }
     }
 
     /// The service behind the path, if any.
@@ -47,8 +52,8 @@ impl Address {
 
     fn real_service(&self, path: &str) -> Service {
         let host = quirks::canonical(&self.host);
-        if let Some(registry) = quirks::token_service(host, path.trim_end_matches('/')) {
-            return Service::Token(Some(registry));
+        if let Some(registry) = self.token_service(host, path.trim_end_matches('/')) {
+            return Service::Token(registry);
         }
         if host == "hub.docker.com" {
             return Service::HubApi;
@@ -60,6 +65,17 @@ impl Address {
             return Service::Cdn(path.to_owned());
         }
         Service::Registry(Registry { host: host.to_owned(), path: path.to_owned() })
+    }
+
+    /// The registry whose token service has this host and path; `Some(None)` for a service of
+    /// several registries.
+    fn token_service(&self, host: &str, path: &str) -> Option<Option<String>> {
+        let Some(profile) = self.profile else {
+            return quirks::token_service(host, path).map(Some);
+        };
+        let Auth::Token { host: service, path: at, .. } = profile.quirks.auth else { return None };
+        let is_service = at == path && service.is_none_or(|service| service == host);
+        is_service.then(|| service.is_none().then(|| host.to_owned()))
     }
 
     /// The repository's name as the client knows it.
@@ -100,6 +116,14 @@ impl Address {
                 let other = if name == "localhost" { "127.0.0.1" } else { "localhost" };
                 format!("http://{other}:{port}/cdn/{host}{path}")
             }
+        }
+    }
+
+    /// The URL of a page of this host that is not the registry's.
+    pub(crate) fn page_url(&self, host: &str, path: &str) -> String {
+        match self.naming {
+            Naming::RealHosts => format!("http://{host}/-/packages{path}"),
+            Naming::Loopback => format!("http://{}/{host}/-/packages{path}", self.host),
         }
     }
 

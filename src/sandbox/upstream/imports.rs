@@ -64,7 +64,7 @@ impl Upstream {
         if host == "docker.io" && !repository.contains('/') {
             return Err(ImportError::Denied);
         }
-        let hidden = quirks::of_registry(host, repository).hidden;
+        let hidden = self.quirks(host, repository).hidden;
         match (self.content.visibility(host, repository), hidden) {
             (Visibility::Public, _) => {}
             (Visibility::Private, _) if token.is_some() => {}

@@ -42,6 +42,7 @@ use self::{
     address::{Address, Service},
     content::Content,
     limits::Limits,
+    quirks::Quirks,
     synthesis::Blob,
     token::Tokens,
 };
@@ -49,6 +50,7 @@ use super::{
     Faults, IncomingRequest,
     distribution::Refusal,
     fault::{Name, Side},
+    profile::Profile,
     unknown_path,
 };
 use crate::model::{Digest, Tag, TagOrDigest};
@@ -60,6 +62,8 @@ pub struct Upstream {
     tokens: Tokens,
     limits: Limits,
     faults: Faults,
+    /// The registry that every host is like; `None` if each has its own quirks.
+    profile: Option<&'static Profile>,
     /// Requests granted since the fault `expire-tokens` was activated.
     granted: AtomicU64,
 }
@@ -72,12 +76,18 @@ impl Upstream {
             tokens: Tokens::default(),
             limits: Limits::default(),
             faults,
+            profile: None,
             granted: AtomicU64::new(0),
         }
     }
 
+    /// Gives every host the quirks of this profile.
+    pub(crate) fn like(self, profile: Option<&'static Profile>) -> Upstream {
+        Upstream { profile, ..self }
+    }
+
     pub(crate) async fn answer(&self, incoming: IncomingRequest) -> Response {
-        let address = Address::of(&incoming.host);
+        let address = Address::of(&incoming.host).like(self.profile);
         let (request, _) = incoming.request.into_parts();
         match address.service(request.uri.path()) {
             Some(Service::Token(registry)) => self.issue(registry.as_deref(), &request),
@@ -108,6 +118,14 @@ impl Upstream {
         Some(self.content.run_blocking(find).await?.digest)
     }
 
+    /// The quirks of this repository's registry.
+    fn quirks(&self, registry: &str, repository: &str) -> Quirks {
+        match self.profile {
+            Some(profile) => profile.quirks.clone(),
+            None => quirks::of_registry(registry, repository),
+        }
+    }
+
     fn issue(&self, registry: Option<&str>, request: &axum::http::request::Parts) -> Response {
         if request.method != axum::http::Method::GET {
             return Refusal::unsupported().into_response();
@@ -115,7 +133,9 @@ impl Upstream {
         let query = request.uri.query().unwrap_or_default();
         let life = self.faults.active(Name::TokenLife, Side::Upstream);
         let life = life.and_then(|arg| arg.number()).map_or(token::LIFETIME, Duration::from_secs);
-        self.tokens.issue(registry, query, &request.headers, life)
+        // without a registry, only a profile tells the fields
+        let body = self.quirks(registry.unwrap_or_default(), "").token_body;
+        self.tokens.issue(registry, query, &request.headers, (life, body))
     }
 
     /// Expires all tokens once per activation of the fault. Returns `true` if it did.

@@ -18,6 +18,9 @@ pub(crate) struct Quirks {
     pub content_type: ContentType,
     pub accept: Accept,
     pub tag_list: TagList,
+    pub paging: Paging,
+    pub token_body: TokenBody,
+    pub digest_tags: DigestTags,
     pub referrers: Referrers,
     pub pulls: Pulls,
 }
@@ -26,6 +29,8 @@ pub(crate) struct Quirks {
 pub(crate) enum Auth {
     /// Reads need no token.
     Open,
+    /// The challenge asks for a user and a password with each request.
+    Basic { realm: &'static str },
     /// The challenge names a token service.
     Token {
         /// Its host; `None` for the registry's own.
@@ -89,8 +94,42 @@ pub(crate) enum Accept {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagList {
     Names,
+    /// Names, and the digests of an image's platforms as if they were names.
+    WithDigests,
     /// Names, and a field `manifest` with digests, sizes and times.
     WithManifests,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paging {
+    /// A `Link` to the path of the request, with `last`.
+    Last,
+    /// A `Link` with an opaque `next_page` in place of `last`.
+    NextPage,
+    /// Full pages without a `Link`, also where names follow.
+    Unlinked,
+    /// A `Link` to a path without the first component of the repository.
+    FirstComponentMissing,
+}
+
+/// The fields of a token service's response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenBody {
+    /// `token`, `access_token`, `expires_in` and `issued_at`.
+    Full,
+    /// `token` only, unless a fault sets the tokens' lifetime.
+    Token,
+    /// `access_token` only, unless a fault sets the tokens' lifetime.
+    AccessToken,
+}
+
+/// The meaning of a tag like `sha256-` and 64 digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DigestTags {
+    /// A tag like any other.
+    Tags,
+    /// Without such a tag, the manifest with this digest.
+    Digests,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +137,10 @@ pub(crate) enum Referrers {
     Native,
     /// 404: clients read the fallback tag.
     Absent,
+    /// 401 without a challenge, also with a valid token.
+    Unauthorized,
+    /// 303 to a page of this host.
+    PageOf(&'static str),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +150,7 @@ pub(crate) enum Pulls {
     Metered,
 }
 
-const ORDINARY: Quirks = Quirks {
+pub(crate) const ORDINARY: Quirks = Quirks {
     auth: Auth::Open,
     blobs_at: None,
     manifests_at: None,
@@ -117,38 +160,60 @@ const ORDINARY: Quirks = Quirks {
     content_type: ContentType::Correct,
     accept: Accept::Ignored,
     tag_list: TagList::Names,
+    paging: Paging::Last,
+    token_body: TokenBody::Full,
+    digest_tags: DigestTags::Tags,
     referrers: Referrers::Native,
     pulls: Pulls::Free,
 };
 
-const fn token(host: Option<&'static str>, path: &'static str, service: Service) -> Auth {
+pub(crate) const fn token(
+    host: Option<&'static str>,
+    path: &'static str,
+    service: Service,
+) -> Auth {
     Auth::Token { host, path, service, scope: Scope::Repository }
 }
 
+pub(crate) const DOCKER_HUB: Quirks = Quirks {
+    auth: token(Some("auth.docker.io"), "/token", Service::Named("registry.docker.io")),
+    blobs_at: Some("production.cloudflare.docker.com"),
+    hidden: Hidden::AlwaysUnauthorized,
+    pulls: Pulls::Metered,
+    ..ORDINARY
+};
+
+pub(crate) const QUAY: Quirks = Quirks {
+    auth: token(None, "/v2/auth", Service::Host),
+    blobs_at: Some("cdn01.quay.io"),
+    page: Some(100),
+    token_body: TokenBody::Token,
+    ..ORDINARY
+};
+
+pub(crate) const GITHUB: Quirks = Quirks {
+    auth: token(None, "/token", Service::Host),
+    blobs_at: Some("pkg-containers.githubusercontent.com"),
+    hidden: Hidden::DeniedOrMissing,
+    page: Some(100),
+    token_body: TokenBody::Token,
+    accept: Accept::Needed,
+    referrers: Referrers::Absent,
+    ..ORDINARY
+};
+
+pub(crate) const GOOGLE: Quirks = Quirks {
+    auth: token(None, "/v2/token", Service::Host),
+    blobs_at: Some("artifacts-downloads.googleapis.com"),
+    tag_list: TagList::WithManifests,
+    ..ORDINARY
+};
+
 pub(crate) fn of_registry(host: &str, repository: &str) -> Quirks {
     match host {
-        "docker.io" => Quirks {
-            auth: token(Some("auth.docker.io"), "/token", Service::Named("registry.docker.io")),
-            blobs_at: Some("production.cloudflare.docker.com"),
-            hidden: Hidden::AlwaysUnauthorized,
-            pulls: Pulls::Metered,
-            ..ORDINARY
-        },
-        "quay.io" => Quirks {
-            auth: token(None, "/v2/auth", Service::Host),
-            blobs_at: Some("cdn01.quay.io"),
-            page: Some(100),
-            ..ORDINARY
-        },
-        "ghcr.io" => Quirks {
-            auth: token(None, "/token", Service::Host),
-            blobs_at: Some("pkg-containers.githubusercontent.com"),
-            hidden: Hidden::DeniedOrMissing,
-            page: Some(100),
-            accept: Accept::Needed,
-            referrers: Referrers::Absent,
-            ..ORDINARY
-        },
+        "docker.io" => DOCKER_HUB,
+        "quay.io" => QUAY,
+        "ghcr.io" => GITHUB,
         "public.ecr.aws" => Quirks {
             auth: Auth::Token {
                 host: None,
@@ -159,6 +224,7 @@ pub(crate) fn of_registry(host: &str, repository: &str) -> Quirks {
             blobs_at: Some("d5l0dvt14r5h8.cloudfront.net"),
             blob_head: BlobHead::Unauthorized,
             page: Some(1000),
+            token_body: TokenBody::Token,
             ..ORDINARY
         },
         "nvcr.io" => Quirks {
@@ -193,9 +259,7 @@ fn google(host: &str, repository: &str) -> Quirks {
     }
     // public repositories, such as Kubernetes', need no token
     let is_open = host == "mirror.gcr.io" || repository.starts_with("k8s-artifacts-prod/");
-    let auth = if is_open { Auth::Open } else { token(None, "/v2/token", Service::Host) };
-    let blobs_at = Some("artifacts-downloads.googleapis.com");
-    Quirks { auth, blobs_at, tag_list: TagList::WithManifests, ..ORDINARY }
+    if is_open { Quirks { auth: Auth::Open, ..GOOGLE } } else { GOOGLE }
 }
 
 /// The host under its name in image references: Docker Hub has several.

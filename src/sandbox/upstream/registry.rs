@@ -1,22 +1,27 @@
 //! The distribution protocol, read-only, with the quirks of each registry.
 
-use std::ops::ControlFlow;
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+};
 
 use axum::{
     http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{
     Upstream,
     address::{Address, Registry},
     cdn,
-    content::Visibility,
+    content::{Content, Visibility},
     limits::SPENT_MESSAGE,
     listing,
     quirks::{
-        self, Accept, Auth, BlobHead, ContentType, Hidden, Pulls, Quirks, Referrers, TagList,
+        Accept, Auth, BlobHead, ContentType, DigestTags, Hidden, Paging, Pulls, Quirks, Referrers,
+        TagList,
     },
     synthesis::{Manifest, media},
     token::{self, Access, AccessTarget},
@@ -24,8 +29,9 @@ use super::{
 use crate::{
     model::{Digest, TagOrDigest},
     sandbox::{
-        distribution::{self, Refusal, Resource, Route, no_body, query},
+        distribution::{self, Page, Refusal, Resource, Route, no_body, query},
         fault::{Name, Side},
+        store::Links,
     },
 };
 
@@ -63,7 +69,7 @@ impl Upstream {
             address,
             registry: &registry.host,
             repository: repository.as_str(),
-            quirks: &quirks::of_registry(&registry.host, repository.as_str()),
+            quirks: &self.quirks(&registry.host, repository.as_str()),
             request,
         };
         let account = match self.authorize(&scope) {
@@ -84,7 +90,7 @@ impl Upstream {
 
     /// Answers `/v2/`, where clients learn how to authenticate.
     fn base(&self, address: &Address, host: &str, request: &Parts) -> Response {
-        let quirks = quirks::of_registry(host, "");
+        let quirks = self.quirks(host, "");
         let target = AccessTarget { registry: host, repository: None };
         let access = self.access(quirks.auth, &target, request);
         if matches!(access, Access::Granted(_)) {
@@ -199,7 +205,10 @@ impl Upstream {
                 .run_blocking(move |content| content.manifest(&registry, &repository, &at))
                 .await
         };
-        let manifest = find(at.clone()).await?;
+        let manifest = match find(at.clone()).await {
+            None if scope.quirks.digest_tags == DigestTags::Digests => find(as_digest(at)?).await?,
+            found => found?,
+        };
         if let TagOrDigest::Tag(tag) = at
             && self.faults.active(Name::MoveTag, Side::Upstream).is_some()
         {
@@ -242,9 +251,21 @@ impl Upstream {
 
     async fn tags(&self, scope: &UpstreamRequest<'_>) -> Response {
         let UpstreamRequest { registry, repository, quirks, request, .. } = scope;
-        let uri = with_page_size(&request.uri, quirks.page);
+        let uri = match quirks.paging {
+            Paging::NextPage => with_last(&request.uri),
+            _ => request.uri.clone(),
+        };
+        let uri = with_page_size(&uri, quirks.page);
         let (host, name) = scope.owned();
-        let names = self.content.run_blocking(move |content| content.tag_names(&host, &name)).await;
+        let with_digests = quirks.tag_list == TagList::WithDigests;
+        let names = move |content: &Content| {
+            let mut names = content.tag_names(&host, &name);
+            if with_digests {
+                names.extend(digest_names(content, &host, &name));
+            }
+            names
+        };
+        let names = self.content.run_blocking(names).await;
         let page = match distribution::page(names, &uri) {
             Ok(page) => page,
             Err(refusal) => return refusal.into_response(),
@@ -255,12 +276,27 @@ impl Upstream {
             body["child"] = json!([]);
             body["manifest"] = listing::google(&self.content, registry, repository).await;
         }
-        distribution::json_page(&body, &page, &uri)
+        let mut response = distribution::json_page(&body, &page, &uri);
+        if let Some(link) = response.headers_mut().remove(header::LINK)
+            && let Some(link) = relinked(quirks.paging, &link, &page)
+        {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
     }
 
     async fn referrers(&self, scope: &UpstreamRequest<'_>, subject: &Digest) -> Response {
-        if scope.quirks.referrers == Referrers::Absent {
-            return (StatusCode::NOT_FOUND, "404 page not found").into_response();
+        match scope.quirks.referrers {
+            Referrers::Native => {}
+            Referrers::Absent => {
+                return (StatusCode::NOT_FOUND, "404 page not found").into_response();
+            }
+            Referrers::Unauthorized => return unauthorized(None),
+            Referrers::PageOf(host) => {
+                let path = scope.request.uri.path().trim_start_matches("/v2");
+                let page = scope.address.page_url(host, path);
+                return no_body(StatusCode::SEE_OTHER, [("location", page)]);
+            }
         }
         let (host, name) = scope.owned();
         let subject = subject.clone();
@@ -312,6 +348,60 @@ fn with_page_size(uri: &Uri, page: Option<usize>) -> Uri {
     }
     let paged = format!("{}?{}", uri.path(), pairs.finish());
     paged.parse().unwrap_or_else(|_| uri.clone())
+}
+
+/// The digests of the platforms of the tags, in the order of a tag list.
+fn digest_names(content: &Content, host: &str, name: &str) -> BTreeSet<String> {
+    let mut roots = HashMap::new();
+    for tagged in content.tags(host, name) {
+        roots.insert(tagged.manifest.digest, tagged.manifest.bytes);
+    }
+    let links = roots.values().filter_map(|bytes| Links::read(bytes).ok());
+    links.flat_map(|links| links.children).map(|digest| digest.to_string()).collect()
+}
+
+/// Replaces an opaque `next_page` by `last`, and drops the client's `last`.
+fn with_last(uri: &Uri) -> Uri {
+    let last = query(uri, "next_page").and_then(|page| STANDARD.decode(page).ok());
+    let last = last.and_then(|last| String::from_utf8(last).ok());
+    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("n", query(uri, "n")), ("last", last)] {
+        if let Some(value) = value {
+            pairs.append_pair(name, &value);
+        }
+    }
+    let paged = format!("{}?{}", uri.path(), pairs.finish());
+    paged.parse().unwrap_or_else(|_| uri.clone())
+}
+
+/// The `Link` as a registry with this paging writes it; `None` if it omits it.
+fn relinked(paging: Paging, link: &HeaderValue, page: &Page) -> Option<HeaderValue> {
+    let text = link.to_str().ok()?;
+    let text = match paging {
+        Paging::Last => return Some(link.clone()),
+        Paging::Unlinked => return None,
+        Paging::NextPage => {
+            let (path, _) = text.split_once('?')?;
+            let cursor = STANDARD.encode(page.names.last()?);
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("next_page", &cursor)
+                .append_pair("n", &page.names.len().to_string())
+                .finish();
+            format!("{path}?{query}>; rel=\"next\"")
+        }
+        Paging::FirstComponentMissing => {
+            let (_, rest) = text.strip_prefix("</v2/")?.split_once('/')?;
+            format!("</v2/{rest}")
+        }
+    };
+    HeaderValue::try_from(text).ok()
+}
+
+/// The digest that a tag like `sha256-` and 64 digits names.
+fn as_digest(at: &TagOrDigest) -> Option<TagOrDigest> {
+    let TagOrDigest::Tag(tag) = at else { return None };
+    let digest = tag.as_str().replacen('-', ":", 1).parse().ok()?;
+    Some(TagOrDigest::Digest(digest))
 }
 
 fn redirect(to: String) -> Response {

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::quirks::{Auth, Scope, Service};
+use super::quirks::{Auth, Scope, Service, TokenBody};
 use crate::model::Digest;
 
 /// The validity of a token, as at Docker Hub and most other registries.
@@ -67,7 +67,7 @@ impl Tokens {
         registry: Option<&str>,
         query: &str,
         headers: &HeaderMap,
-        life: Duration,
+        (life, body): (Duration, TokenBody),
     ) -> Response {
         let account = match credentials(headers) {
             Some((_, password)) if password == "wrong" => {
@@ -87,11 +87,9 @@ impl Tokens {
             ends: Instant::now() + life,
         };
         let token = self.grant(registry, grant);
-        let body = match registry {
-            // registries differ in the name of the token's field
-            Some("ghcr.io" | "public.ecr.aws" | "quay.io") if life == LIFETIME => {
-                json!({ "token": token })
-            }
+        let body = match body {
+            TokenBody::Token if life == LIFETIME => json!({ "token": token }),
+            TokenBody::AccessToken if life == LIFETIME => json!({ "access_token": token }),
             _ => json!({
                 "token": token,
                 "access_token": token,
@@ -122,7 +120,14 @@ impl Tokens {
         target: &AccessTarget<'_>,
         headers: &HeaderMap,
     ) -> Access {
-        let Auth::Token { scope, .. } = auth else { return Access::Granted(None) };
+        let scope = match auth {
+            Auth::Open => return Access::Granted(None),
+            Auth::Basic { .. } => {
+                let account = credentials(headers).filter(|(_, password)| password != "wrong");
+                return account.map_or(Access::Unauthorized, |it| Access::Granted(Some(it.0)));
+            }
+            Auth::Token { scope, .. } => scope,
+        };
         let grant = authorization(headers, "bearer")
             .and_then(|token| self.state.lock().grants.get(token).cloned());
         let Some(grant) = grant else { return Access::Unauthorized };
@@ -169,7 +174,11 @@ pub(crate) fn challenge(
     realm: &str,
     access: &Access,
 ) -> Option<String> {
-    let Auth::Token { service, scope, .. } = auth else { return None };
+    let (service, scope) = match auth {
+        Auth::Open => return None,
+        Auth::Basic { realm } => return Some(format!("Basic realm=\"{realm}\"")),
+        Auth::Token { service, scope, .. } => (service, scope),
+    };
     let mut value = format!("Bearer realm=\"{realm}\"");
     let mut add = |name: &str, text: &str| {
         write!(value, ",{name}=\"{text}\"").expect("writing to a string succeeds");

@@ -57,6 +57,63 @@ async fn each_registry_sends_its_own_challenge() {
     }
 }
 
+#[tokio::test]
+async fn each_profile_has_the_habits_of_its_table() {
+    let host = "registry.example.com";
+    let like = |name: &str| {
+        let faults = Faults::default();
+        let upstream = Upstream::new(faults.clone()).like(Some(name.parse().unwrap()));
+        upstream.image(&format!("{host}/docker/a/b:1")).push();
+        upstream.image(&format!("{host}/docker/a/b:2")).push();
+        World { upstream, faults }
+    };
+    let tags = |query: &str| format!("http://{host}/v2/docker/a/b/tags/list?{query}");
+    let referrers = format!("http://{host}/v2/docker/a/b/referrers/{}", Digest::of(b""));
+    let basic = [("authorization", "Basic cm9ib3Q6c2VjcmV0")];
+
+    for (name, realm) in [
+        ("docker-hub", "http://auth.docker.io/token"),
+        ("acr", "http://registry.example.com/oauth2/token"),
+        ("gitlab", "http://gitlab.com/jwt/auth"),
+        ("harbor-2.7", "http://registry.example.com/service/token"),
+    ] {
+        let challenge = like(name).get(&tags("")).await.challenge().unwrap();
+        assert!(challenge.starts_with(&format!("Bearer realm=\"{realm}\",")), "{challenge}");
+    }
+    let token = like("acr").get(&format!("http://{host}/oauth2/token")).await.json();
+    assert_eq!(token.as_object().unwrap().keys().collect::<Vec<_>>(), ["access_token"]);
+
+    let quay = like("quay");
+    let link = quay.pull(&tags("n=1")).await.text("link").to_owned();
+    let (_, next) = link.split_once("?next_page=").unwrap();
+    let next = next.split_once('>').unwrap().0;
+    let second = quay.pull(&tags(&format!("next_page={next}"))).await.json();
+    assert_eq!(second["tags"], serde_json::json!(["2"]));
+    let repeated = quay.pull(&tags("n=1&last=1")).await.json();
+    assert_eq!(repeated["tags"], serde_json::json!(["1"]));
+    let artifactory = like("artifactory").pull(&tags("n=1")).await;
+    assert!(
+        artifactory.text("link").starts_with("</v2/a/b/tags/list?"),
+        "{:?}",
+        artifactory.headers
+    );
+
+    let names = like("artifactory").pull(&tags("last=2")).await.json();
+    assert!(names["tags"][0].as_str().unwrap().starts_with("sha256:"), "{names}");
+
+    let nexus = like("nexus-3");
+    let challenge = nexus.get(&tags("n=1")).await.challenge().unwrap();
+    assert_eq!(challenge, "Basic realm=\"Sonatype Nexus Repository Manager\"");
+    let page = nexus.send(Method::GET, &tags("n=1"), &basic).await;
+    assert_eq!((page.status, page.text("link")), (StatusCode::OK, ""));
+
+    let refused = like("harbor-2.7").pull(&referrers).await;
+    assert_eq!((refused.status, refused.challenge()), (StatusCode::UNAUTHORIZED, None));
+    let page = like("ghcr").pull(&referrers).await;
+    assert_eq!(page.status, StatusCode::SEE_OTHER);
+    assert!(page.text("location").starts_with("http://github.com/-/"), "{:?}", page.headers);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_token_is_valid_for_its_repository_and_for_five_minutes() {
     let world = World::new();
