@@ -113,7 +113,11 @@ pub(crate) fn pull_through_policy(config: &Config) -> Value {
             registry: destination.registry,
             caches: caches(config, destination.id).map(|(_, cache)| cache).collect(),
             warmed: warmed.map(|(_, cache)| cache).collect(),
-            account: destination.config.account.clone(),
+            // only `sync` excludes its identity
+            account: AccountSettings {
+                pull_time_exclusion: None,
+                ..destination.config.account.clone()
+            },
             on_push: (repositories.create == Create::OnPush).then_some(&repositories.settings),
         }
     };
@@ -127,11 +131,15 @@ fn pull_through(grants: &[CacheGrant<'_>]) -> Value {
         return document(Vec::new());
     }
     let (mut warming, mut writing) = (Grants::default(), Grants::default());
-    let mut keeping = Grants::default();
+    let (mut deleting, mut keeping) = (Grants::default(), Grants::default());
     for grant in grants {
         // a cache at `ROOT` covers repositories of others: they are never changed
         for cache in grant.caches.iter().filter(|cache| cache.prefix != Prefix::Root) {
-            keeping.add(&grant.registry, &cache.prefix.wildcard(), &repository_actions(cache));
+            let wildcard = cache.prefix.wildcard();
+            deleting.add(&grant.registry, &wildcard, &Actions::from(DELETE));
+            if let Some(actions) = reconcile_actions(cache) {
+                keeping.add(&grant.registry, &wildcard, &actions);
+            }
         }
         for cache in &grant.warmed {
             let actions = first_pull_actions(cache.gives_tags());
@@ -150,6 +158,7 @@ fn pull_through(grants: &[CacheGrant<'_>]) -> Value {
         allow("SetUpCaches", &setup_actions(grants), json!("*")),
     ];
     statements.extend(warming.statements(purpose));
+    statements.extend(deleting.statements(|_| "DeleteRepositories".to_owned()));
     statements.extend(keeping.statements(|_| "KeepRepositories".to_owned()));
     statements.extend(writing.statements(|_| "WriteTemplates".to_owned()));
     statements.extend(secrets(grants));
@@ -164,11 +173,9 @@ fn pull_through(grants: &[CacheGrant<'_>]) -> Value {
     document(statements)
 }
 
-/// The actions on the repositories that the cache creates: their deletion, and with `reconcile` their
-/// settings.
-fn repository_actions(cache: &Cache) -> Actions {
-    let mut actions = Actions::from(DELETE);
-    let Some(template) = cache.template.as_ref().filter(|it| it.reconcile) else { return actions };
+/// The actions that bring the repositories of the cache to its template; `None` without `reconcile`.
+fn reconcile_actions(cache: &Cache) -> Option<Actions> {
+    let template = cache.template.as_ref().filter(|it| it.reconcile)?;
     let settings = RepositorySettings {
         // our statements are reconciled in any case
         policy: Some(json!({})),
@@ -176,9 +183,9 @@ fn repository_actions(cache: &Cache) -> Actions {
     };
     let (create, reconcile) = (Create::Never, Reconcile::Always);
     let rules = RepositoryRules { create, reconcile, settings };
-    actions.extend(actions::repository_actions(&rules));
+    let mut actions = actions::repository_actions(&rules);
     actions.insert("ecr:DeleteRepositoryPolicy");
-    actions
+    Some(actions)
 }
 
 fn all_caches<'a>(grants: &'a [CacheGrant<'a>]) -> impl Iterator<Item = &'a Cache> {

@@ -18,10 +18,7 @@ use super::{
 };
 use crate::{
     ecr::{AwsSession, account, repository_api::RepositoryApi},
-    model::{
-        Error, Host, Kind, NameError, Repository, Result, pull_through::SECRET_PREFIX,
-        setting_change::Action,
-    },
+    model::{Error, Host, Kind, NameError, Repository, Result, setting_change::Action},
     remote::Apply,
 };
 
@@ -108,14 +105,16 @@ fn needs(step: &CacheStep, earlier: &CacheStep) -> bool {
             Credential::Named(named) => named == name,
             Credential::Arn(arn) => arn.contains(&format!(":secret:{name}-")),
         }),
-        // a remaining rule still uses its secret
-        (CacheStep::DeleteSecret { name, .. }, CacheStep::DeleteRule(prefix)) => {
-            name.strip_prefix(SECRET_PREFIX) == Some(prefix)
-        }
+        // a rule that was not changed may still use any secret
+        (CacheStep::DeleteSecret { .. }, CacheStep::DeleteRule(_)) => true,
         (
-            CacheStep::DeleteSecret { name, .. },
+            CacheStep::DeleteSecret { .. },
             CacheStep::UpdateRule(rule) | CacheStep::ReplaceRule(rule),
-        ) => name.strip_prefix(SECRET_PREFIX) == Some(&*rule.prefix),
+        ) => rule.credential.is_some(),
+        // a remaining rule fills its repositories again
+        (CacheStep::DeleteRepository { name, .. }, CacheStep::DeleteRule(prefix)) => {
+            name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        }
         (
             CacheStep::UpdateSecret { name, .. },
             CacheStep::CreateSecret { name: earlier, .. }

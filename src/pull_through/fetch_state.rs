@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::SystemTime,
 };
 
 use aws_sdk_secretsmanager::types::{
@@ -162,8 +163,11 @@ async fn repositories(
         let name: Repository = described.repository_name()?.parse().ok()?;
         let cache = *asked.get(longest(&prefixes, name.as_str())?)?;
         Some(async move {
-            let mut found =
-                ObservedRepository { settings: settings::current(&described), has_images: None };
+            let mut found = ObservedRepository {
+                settings: settings::current(&described),
+                has_images: None,
+                created: described.created_at().and_then(|at| SystemTime::try_from(*at).ok()),
+            };
             if query == RepositoryQuery::Images {
                 found.has_images = Some(!api.is_empty(&name).await?);
                 return Ok((name.to_string(), found));

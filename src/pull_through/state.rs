@@ -2,7 +2,10 @@
 
 #![allow(missing_docs, reason = "members that are not explained have the API's names")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use serde_json::Value;
 
@@ -73,6 +76,7 @@ pub struct ObservedRepository {
     pub settings: CurrentSettings,
     /// True if it has images; `None` if that was not asked.
     pub has_images: Option<bool>,
+    pub created: Option<SystemTime>,
 }
 
 /// The actions that a registry's policy can grant: the account setting `REGISTRY_POLICY_SCOPE`.

@@ -227,6 +227,51 @@ async fn a_remaining_rule_keeps_its_secret() {
 }
 
 #[tokio::test]
+async fn a_rule_that_was_not_moved_away_keeps_a_secret_of_another_name() {
+    let mut fixture = CacheFixture::new().await;
+    fixture.caches = vec![hub()];
+    fixture.set_up().await;
+    let github = |arn: String| cache(Upstream::GitHub, UpstreamCredentials::Secret(arn));
+    let theirs = fixture.observed().await.secrets[HUB_SECRET].arn.clone();
+    fixture.caches.push(github(theirs));
+    fixture.set_up().await;
+    let client = fixture.session.secrets();
+    let login = r#"{"username":"other","accessToken":"t"}"#;
+    let made = client.create_secret().name("ecr-pullthroughcache/mine").secret_string(login);
+    fixture.caches = vec![github(made.send().await.unwrap().arn.unwrap())];
+    fixture.prune = true;
+    let planned = fixture.plan().await;
+    let deletion = (Action::Delete, Subject::Secret);
+    assert!(names(&planned).contains(&deletion), "{planned:?}");
+    fixture.fault("deny=UpdatePullThroughCacheRule");
+    let applied = fixture.apply(&planned).await;
+    assert_eq!(applied.failures.len(), 1, "{applied:?}");
+    let left = applied.left.iter().map(|left| (left.change.action, left.change.kind));
+    assert_eq!(left.collect::<Vec<_>>(), [deletion]);
+    fixture.sandbox.faults().clear();
+    fixture.set_up().await;
+    assert_eq!(fixture.writes().last().map(String::as_str), Some("DeleteSecret"));
+}
+
+#[tokio::test]
+async fn a_remaining_rule_keeps_its_repositories() {
+    let mut fixture = CacheFixture::new().await;
+    fixture.set_up().await;
+    let create = fixture
+        .session
+        .api
+        .call("CreateRepository", |ecr| ecr.create_repository().repository_name("quay/a/b").send());
+    create.await.unwrap();
+    fixture.repositories = CachedRepositories::DeleteAll;
+    fixture.fault("deny=DeletePullThroughCacheRule");
+    let planned = fixture.decide(removals).await;
+    let applied = fixture.apply(&planned).await;
+    let mut left = applied.left.iter().map(|left| left.change.name.as_str());
+    assert!(left.any(|name| name == "quay/a/b"), "{applied:?}");
+    assert!(!fixture.writes().contains(&"DeleteRepository".to_owned()));
+}
+
+#[tokio::test]
 async fn an_interrupted_replacement_names_the_missing_rule_and_the_next_run_creates_it() {
     let mut fixture = CacheFixture::new().await;
     fixture.set_up().await;

@@ -138,6 +138,52 @@ async fn leftovers_are_listed_and_only_prune_removes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_caches_of_other_destinations_of_the_registry_are_not_left_over() {
+    let world = World::new().await;
+    let at = |name: &str, caches: &str| {
+        let upstream = "[[pull_through]]\n";
+        caches.replace(upstream, &format!("{upstream}destinations = [\"{name}\"]\n"))
+    };
+    let config = format!(
+        "name = \"a\"\nprefix = \"ma\"\n[[destination]]\nname = \"b\"\nprefix = \"mb\"\n\
+         registry = \"{ECR}\"\nendpoint_url = \"http://{}\"\n{}{}",
+        world.sandbox.ecr_address(),
+        at("a", HUB),
+        at("b", QUAY)
+    );
+    assert_exit(&world.run(&["apply", "--yes"], &config).await, 0);
+    let before = world.sandbox.journal().len();
+    let plan = world.run(&["plan", "--destination", "b"], &config).await;
+    assert_eq!(plan.out, "no change\n");
+    for verb in ["status", "validate"] {
+        let listed = world.run(&[verb, "--destination", "b"], &config).await;
+        assert!(listed.out.contains("quay"), "{}", listed.out);
+        assert!(!listed.out.contains("docker-hub"), "{verb}: {}", listed.out);
+    }
+    for verb in [&["plan"][..], &["apply", "--yes"]] {
+        let part = [verb, &["--prune", "--destination", "b"]].concat();
+        let refused = world.run(&part, &config).await;
+        assert_exit(&refused, 2);
+        assert!(refused.talk.contains("remove `--destination`"), "{}", refused.talk);
+        assert_exit(&world.run(&[verb, &["--prune"]].concat(), &config).await, 0);
+    }
+    assert_eq!(world.writes_since(before), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exclusion_from_pull_times_is_left_to_sync() {
+    let world = World::new().await;
+    let config = format!("[destination.account]\npull_time_exclusion = true\n{QUAY}");
+    assert_exit(&world.run(&["apply", "--yes"], &config).await, 0);
+    assert_eq!(world.writes_since(0), ["CreatePullThroughCacheRule"]);
+    assert_exit(&world.run(&["plan", "--check"], &config).await, 0);
+    let directory = world.directory.path().to_owned();
+    let policy = tokio::task::spawn_blocking(move || run(&directory, &["iam", "pull-through"]));
+    let policy = policy.await.unwrap().out;
+    assert!(!policy.contains("PullTimeUpdateExclusion"), "{policy}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repositories_of_the_cache_are_brought_to_the_template_with_reconcile() {
     let world = World::new().await;
     let template = |reconcile: bool| {
@@ -184,6 +230,7 @@ async fn repositories_of_the_cache_are_brought_to_the_template_with_reconcile() 
 #[tokio::test(flavor = "multi_thread")]
 async fn destroy_deletes_cached_repositories_on_request_and_images_only_with_force() {
     let world = World::new().await;
+    world.ecr.create_repository().repository_name("quay/before").send().await.unwrap();
     assert_exit(&world.run(&["apply", "--yes"], QUAY).await, 0);
     for name in ["quay/a/empty", "mirror/other"] {
         world.ecr.create_repository().repository_name(name).send().await.unwrap();
@@ -207,10 +254,26 @@ async fn destroy_deletes_cached_repositories_on_request_and_images_only_with_for
     let conflict =
         format!("! repository {ECR}/quay/coreos/etcd\n    hint: it has images: use `--force`");
     assert!(destroy.out.contains(&conflict), "{}", destroy.out);
-    assert_eq!(names().await, ["mirror/other", "quay/coreos/etcd"]);
-    let destroy = world.run(&["destroy", "--yes", "--repositories", "--force"], QUAY).await;
+    let older = format!("! repository {ECR}/quay/before\n    hint: it is older than the rule");
+    assert!(destroy.out.contains(&older), "{}", destroy.out);
+    let kept = ["mirror/other", "quay/before", "quay/coreos/etcd"];
+    assert_eq!(names().await, kept);
+
+    // without the rule nothing shows that the cache created them
+    let all = ["destroy", "--yes", "--repositories", "--force"];
+    let destroy = world.run(&all, QUAY).await;
+    assert_exit(&destroy, 1);
+    assert!(destroy.out.contains("hint: no rule has this prefix"), "{}", destroy.out);
+    assert_eq!(names().await, kept);
+
+    let own = format!("{QUAY}prefix = \"own\"\n");
+    assert_exit(&world.run(&["apply", "--yes"], &own).await, 0);
+    let tag = aws_sdk_ecr::types::ImageIdentifier::builder().image_tag("v3.5.17").build();
+    let pulled = world.ecr.batch_get_image().repository_name("own/coreos/etcd").image_ids(tag);
+    assert_eq!(pulled.send().await.unwrap().images().len(), 1);
+    let destroy = world.run(&all, &own).await;
     assert_exit(&destroy, 0);
-    assert_eq!(names().await, ["mirror/other"]);
+    assert_eq!(names().await, kept);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,7 +332,7 @@ async fn a_secret_gets_its_description_policy_and_recovery_window() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_iam_policy_allows_pruning_reconciling_and_deleting_repositories() {
     let world = World::new().await;
-    assert_exit(&world.run(&["apply", "--yes"], HUB).await, 0);
+    assert_exit(&world.run(&["apply", "--yes"], &format!("{HUB}{QUAY}")).await, 0);
     world.ecr.create_repository().repository_name("quay/a/b").send().await.unwrap();
     let config = format!(
         "[destination.account]\nblob_mounting = true\n{QUAY}[pull_through.template]\n\

@@ -19,11 +19,11 @@ use crate::{
         changes::{self, Kept},
         error,
     },
-    pull_through::{Planned, apply::apply, changes::CachedRepositories, state::CacheStep},
+    pull_through::{Planned, apply::apply, state::CacheStep},
     run::{
         pull_through::{
-            preview::{Goal, PlannedSite},
-            sites::{CacheSite, check_deletion, sites},
+            preview::PlannedSite,
+            sites::{CacheSite, sites},
         },
         registries::Registries,
     },
@@ -37,11 +37,7 @@ pub(crate) async fn run(
 ) -> Result<u8> {
     let config = read_config_with_warnings(global, screen)?;
     let sites = sites(&config, request.destinations)?;
-    if let Goal::Removal(CachedRepositories::DeleteEmpty | CachedRepositories::DeleteAll) =
-        request.goal
-    {
-        check_deletion(&sites)?;
-    }
+    request.goal.check(&sites)?;
     let shutdown = Shutdown::default();
     let apply = async |registries: &Registries| {
         tokio::select! {

@@ -20,6 +20,7 @@ pub(crate) async fn run(
     let config = read_config_with_warnings(global, screen)?;
     let sites = sites(&config, &args.destinations.names)?;
     let goal = Goal::set_up(args.replace, args.prune);
+    goal.check(&sites)?;
     let read = async |registries: &_| Ok(Preview::new(registries, &sites, goal).await);
     let preview = with_registries(global, &config, read).await?;
     let status = show_failures(screen, &preview);

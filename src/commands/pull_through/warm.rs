@@ -17,7 +17,11 @@ use crate::{
 const TRANSFERS: usize = 1;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Result<u8> {
-    let config = read_config(global)?;
+    let mut config = read_config(global)?;
+    for destination in &mut config.destinations {
+        // it is for the identity that mirrors
+        destination.account.pull_time_exclusion = None;
+    }
     let destinations = &args.destinations.names;
     check_names(&config, destinations)?;
     let entries = cached_entries(&config, &args.only, destinations)?;

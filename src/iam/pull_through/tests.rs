@@ -34,7 +34,7 @@ fn always(prefixes: &[&str]) -> [Value; 3] {
     let secrets = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/*";
     let resources: Vec<String> = prefixes.iter().map(arn).collect();
     [
-        allow("KeepRepositories123456789012EuWest1", &Actions::from(DELETE), json!(resources)),
+        allow("DeleteRepositories123456789012EuWest1", &Actions::from(DELETE), json!(resources)),
         allow("PruneLeftovers", &Actions::from(PRUNE), json!("*")),
         allow("PruneSecrets", &["secretsmanager:DeleteSecret"].into(), json!([secrets])),
     ]
@@ -122,7 +122,7 @@ fn each_configured_setting_is_granted_where_it_applies() {
             "LookAtCaches",
             "SetUpCaches",
             "PullThroughTag123456789012EuWest1",
-            "KeepRepositories123456789012EuWest1",
+            "DeleteRepositories123456789012EuWest1",
             "WriteTemplates123456789012EuWest1",
             "KeepSecrets",
             "ReadSecrets",
@@ -259,6 +259,7 @@ fn settings_of_secrets_repositories_and_the_account_are_granted_only_if_they_are
     for (sid, action) in [
         ("KeepSecrets", "secretsmanager:PutResourcePolicy"),
         ("KeepSecrets", "secretsmanager:GetResourcePolicy"),
+        ("DeleteRepositories", "ecr:DeleteRepository\""),
         ("KeepRepositories", "ecr:PutLifecyclePolicy"),
         ("KeepRepositories", "ecr:SetRepositoryPolicy"),
         ("KeepRepositories", "ecr:DeleteRepositoryPolicy"),
@@ -268,6 +269,9 @@ fn settings_of_secrets_repositories_and_the_account_are_granted_only_if_they_are
         assert!(statement(sid).contains(action), "{action}: {document:#}");
     }
     assert!(!statement("KeepSecrets").contains("UpdateSecret"));
+    // each statement can be removed without the other
+    assert!(!statement("KeepRepositories").contains("ecr:DeleteRepository\""), "{document:#}");
+    assert!(!statement("DeleteRepositories").contains("Policy"), "{document:#}");
     let plain = pull_through(&[grant(&[&cache("hub")])]).to_string();
     for action in ["ResourcePolicy", "PutLifecyclePolicy", "PutAccountSetting", "ReadSecrets"] {
         assert!(!plain.contains(action), "{action}: {plain}");
@@ -299,7 +303,7 @@ fn repositories_created_by_push_grant_a_template_and_no_rule() {
             "ecr:UpdateRepositoryCreationTemplate"
         ])
     );
-    assert!(!sids(&document).contains(&"KeepRepositories123456789012EuWest1"), "{document}");
+    assert!(!sids(&document).contains(&"DeleteRepositories123456789012EuWest1"), "{document}");
     assert!(!document.to_string().contains("pullthroughcache.ecr"), "{document}");
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Desired, Resource, field, statements, templates};
 use crate::{
     ecr::{
+        cache_api::ObservedRule,
         prefix_rules::longest,
         settings::{self, CurrentSettings, SettingUpdate, is_same_policy},
     },
@@ -83,6 +84,25 @@ fn differences(
     (fields, updates)
 }
 
+/// Checks that the rule can have created the repository. Fails with what speaks against it.
+fn check_origin(
+    repository: &ObservedRepository,
+    rule: Option<&ObservedRule>,
+) -> Result<(), &'static str> {
+    let Some(rule) = rule else {
+        return Err("no rule has this prefix: a cache may not have created it; delete it yourself");
+    };
+    match (repository.created, rule.created) {
+        (Some(repository), Some(rule)) if repository >= rule => Ok(()),
+        (Some(_), Some(_)) => {
+            Err("it is older than the rule: the cache did not create it; delete it yourself")
+        }
+        _ => Err(
+            "ECR does not say when it or the rule was created: a cache may not have created it; delete it yourself",
+        ),
+    }
+}
+
 /// The deletions of the repositories of removed caches.
 pub(super) fn removals(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
     if desired.repositories == CachedRepositories::Keep {
@@ -98,10 +118,13 @@ pub(super) fn removals(desired: &Desired<'_>, observed: &Observed) -> Vec<Planne
         if desired.is_blocked(cache, observed) {
             return Some(resource.conflict(Vec::new(), super::other_upstream(&cache.prefix)));
         }
+        if let Err(reason) = check_origin(repository, observed.rules.get(prefix)) {
+            return Some(resource.conflict(Vec::new(), reason));
+        }
         let has_images = repository.has_images != Some(false);
         if has_images && !force {
             return Some(
-                resource.conflict(Vec::new(), "it has images: use `--force` to delete them"),
+                resource.conflict(Vec::new(), "it has images: use `--force` in the same run to delete them, because later no rule shows that a cache created it"),
             );
         }
         let step = CacheStep::DeleteRepository { name: name.clone(), force };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future;
 
-use super::sites::CacheSite;
+use super::sites::{CacheSite, check_deletion, check_pruning};
 use crate::{
     ecr::AwsSession,
     model::{Error, Result, SettingChange},
@@ -41,6 +41,17 @@ impl Goal {
         })
     }
 
+    /// Refuses a goal that reaches beyond the selected destinations or the caches.
+    pub(crate) fn check(self, sites: &[CacheSite<'_>]) -> Result<()> {
+        match self {
+            Self::SetUp { prune: true, .. } => check_pruning(sites),
+            Self::SetUp { .. }
+            | Self::SetUpFromNothing
+            | Self::Removal(CachedRepositories::Keep) => Ok(()),
+            Self::Removal(_) => check_deletion(sites),
+        }
+    }
+
     fn query(self) -> RepositoryQuery {
         match self {
             Self::SetUp { .. } => RepositoryQuery::Settings,
@@ -58,7 +69,7 @@ pub(crate) struct PlannedSite<'a> {
     pub(crate) session: Arc<AwsSession>,
     pub(crate) observed: Observed,
     pub(crate) planned: Vec<Planned>,
-    /// The removals that `--prune` would add.
+    /// The removals that `--prune` would add; unknown, and so none, for a part of a registry.
     pub(crate) leftovers: Vec<Planned>,
 }
 
@@ -83,7 +94,7 @@ impl<'a> PlannedSite<'a> {
                 let desired = Desired { replace, prune, ..desired };
                 planned = Box::pin(site.account_changes(&session)).await?;
                 planned.extend(changes(&desired, &observed));
-                if !prune {
+                if !prune && !site.is_partial {
                     rest = leftovers(&desired, &observed, &planned);
                 }
             }

@@ -9,7 +9,6 @@ use super::preview::PlannedSite;
 use crate::{
     model::{
         SettingChange,
-        ecr_settings::Encryption,
         pull_through::{Cache, UpstreamCredentials},
         setting_change::{Action, Subject},
     },
@@ -52,14 +51,12 @@ pub(crate) fn needed_roles(sites: &[PlannedSite<'_>]) -> Vec<NeededRole> {
     all
 }
 
-/// The roles that a cache needs, each with the kind of setting that relies on it.
+/// The roles that a cache has, each with the kind of setting that relies on it.
 fn roles(cache: &Cache) -> [Option<(Subject, Role<'_>)>; 2] {
     let template = cache.template.as_ref().and_then(|template| {
+        template.role_arn.as_ref()?;
         let encryption = template.settings.encryption.as_ref();
-        let is_needed = template.role_arn.is_some()
-            || !template.settings.tags.is_empty()
-            || encryption.is_some_and(|encryption| *encryption != Encryption::Aes256);
-        is_needed.then_some((Subject::Template, Role::Template(&cache.prefix, encryption)))
+        Some((Subject::Template, Role::Template(&cache.prefix, encryption)))
     });
     let has_role = matches!(cache.credentials, UpstreamCredentials::Role(_));
     let rule = has_role.then_some((Subject::Rule, Role::Upstream(cache)));

@@ -31,7 +31,8 @@ pub(crate) async fn rule_statuses(
         let session = site.session(registries).await?;
         let (observed, repositories) =
             tokio::try_join!(observe_resources(&session, &site.caches), repositories(&session))?;
-        let rules = status(&site.caches, &observed.rules, &repositories);
+        let mut rules = status(&site.caches, &observed.rules, &repositories);
+        rules.retain(|rule| !site.is_unselected(&rule.prefix));
         let desired = Desired {
             registry: &site.registry,
             caches: &site.caches,
@@ -40,7 +41,10 @@ pub(crate) async fn rule_statuses(
             prune: false,
             repositories: CachedRepositories::Keep,
         };
-        let leftovers = leftovers(&desired, &observed, &[]);
+        let leftovers = match site.is_partial {
+            true => Vec::new(),
+            false => leftovers(&desired, &observed, &[]),
+        };
         all.push(RegistryRules {
             destination: site.registry.host.to_string(),
             rules: rules.into_iter().map(status_row).collect(),
@@ -84,7 +88,8 @@ pub(crate) async fn validate_rules(
             let rule = rules.remove(&cache.prefix.to_string());
             rows.push(validate_rule(site, &session, cache, rule.as_ref()).await?);
         }
-        rows.extend(rules.into_values().map(|rule| ValidationRow {
+        let others = rules.into_values().filter(|rule| !site.is_unselected(&rule.prefix));
+        rows.extend(others.map(|rule| ValidationRow {
             destination: site.registry.host.to_string(),
             upstream: upstream(&rule.url, &rule.upstream_prefix),
             prefix: rule.prefix,

@@ -21,6 +21,10 @@ pub(crate) struct CacheSite<'a> {
     pub(crate) destinations: Vec<&'a DestinationConfig>,
     /// The caches, in the order of the file; may be empty.
     pub(crate) caches: Vec<&'a Cache>,
+    /// The caches that only destinations outside the selection have.
+    unselected: Vec<&'a Cache>,
+    /// Destinations outside the selection have resources in this registry, too.
+    pub(super) is_partial: bool,
 }
 
 impl<'a> CacheSite<'a> {
@@ -35,6 +39,11 @@ impl<'a> CacheSite<'a> {
         known
     }
 
+    /// Returns `true` if a destination outside the selection has a cache of this prefix.
+    pub(super) fn is_unselected(&self, prefix: &str) -> bool {
+        self.unselected.iter().any(|cache| cache.prefix.to_string() == prefix)
+    }
+
     /// Opens the session of the first destination's identity.
     pub(super) async fn session(&self, registries: &Registries) -> Result<Arc<AwsSession>> {
         let session = registries.session(self.destinations[0], &self.registry.host).await;
@@ -42,13 +51,21 @@ impl<'a> CacheSite<'a> {
         Ok(session)
     }
 
-    /// The changes of the account's settings.
+    /// The changes of the account's settings, without the exclusion from pull times: it is for the
+    /// identity that mirrors, and only `sync` runs as that one.
     pub(super) async fn account_changes(&self, session: &AwsSession) -> Result<Vec<Planned>> {
-        let mut planned = Vec::new();
+        let mut all: Vec<AccountSettings> = Vec::new();
         for account in self.accounts() {
+            let account = AccountSettings { pull_time_exclusion: None, ..account.clone() };
+            if !all.contains(&account) {
+                all.push(account);
+            }
+        }
+        let mut planned = Vec::new();
+        for account in all {
             let host = &self.registry.host;
-            let change = account::reconcile(session, account, host, Apply::DryRun).await?;
-            let step = Some(CacheStep::SetAccount(account.clone()));
+            let change = account::reconcile(session, &account, host, Apply::DryRun).await?;
+            let step = Some(CacheStep::SetAccount(account));
             planned.extend(change.map(|change| Planned { change, step }));
         }
         Ok(planned)
@@ -73,29 +90,44 @@ impl<'a> CacheSite<'a> {
 /// the registries of all destinations.
 pub(crate) fn sites<'a>(config: &'a Config, names: &[String]) -> Result<Vec<CacheSite<'a>>> {
     check_names(config, names)?;
+    let is_named =
+        |destination: &DestinationConfig| names.is_empty() || names.contains(&destination.name);
+    let mut all: Vec<(usize, &DestinationConfig)> =
+        config.destinations.iter().enumerate().collect();
+    // the sort is stable; the others only complete the sites of the named ones
+    all.sort_by_key(|(_, destination)| !is_named(destination));
     let mut sites: Vec<CacheSite<'a>> = Vec::new();
-    for (index, destination) in config.destinations.iter().enumerate() {
-        let is_named = names.is_empty() || names.contains(&destination.name);
-        let registry = destination.registry.host().and_then(EcrRegistry::of);
-        let (Some(registry), true) = (registry, is_named) else { continue };
+    for (index, destination) in all {
+        let is_selected = is_named(destination);
+        let Some(registry) = destination.registry.host().and_then(EcrRegistry::of) else {
+            continue;
+        };
         let is_here = |cache: &&Cache| cache.destinations.contains(&DestinationId(index));
         let caches: Vec<&Cache> = config.caches.iter().filter(is_here).collect();
-        if caches.is_empty() && destination.repositories.create != Create::OnPush {
+        let is_on_push = destination.repositories.create == Create::OnPush;
+        if caches.is_empty() && !is_on_push {
             continue;
         }
         let is_same = |site: &&mut CacheSite<'_>| {
             (&site.registry.account, &site.registry.region) == (&registry.account, &registry.region)
         };
-        match sites.iter_mut().find(is_same) {
-            // one ECR registry has several host names, and destinations may share it
-            Some(site) => {
-                site.destinations.push(destination);
-                let is_new =
-                    |cache: &&Cache| !site.caches.iter().any(|it| std::ptr::eq(*it, *cache));
-                let new: Vec<&Cache> = caches.into_iter().filter(is_new).collect();
-                site.caches.extend(new);
+        // one ECR registry has several host names, and destinations may share it
+        let Some(site) = sites.iter_mut().find(is_same) else {
+            if is_selected {
+                let (destinations, unselected) = (vec![destination], Vec::new());
+                let is_partial = false;
+                sites.push(CacheSite { registry, destinations, caches, unselected, is_partial });
             }
-            None => sites.push(CacheSite { registry, destinations: vec![destination], caches }),
+            continue;
+        };
+        let is_new = |cache: &&Cache| !site.caches.iter().any(|it| std::ptr::eq(*it, *cache));
+        let new: Vec<&Cache> = caches.into_iter().filter(is_new).collect();
+        if is_selected {
+            site.destinations.push(destination);
+            site.caches.extend(new);
+        } else {
+            site.is_partial |= is_on_push || !new.is_empty();
+            site.unselected.extend(new);
         }
     }
     if sites.is_empty() { Err(no_sites(config, names)) } else { Ok(sites) }
@@ -112,8 +144,18 @@ fn no_sites(config: &Config, names: &[String]) -> Error {
         .hint("add one, for example `[[pull_through]]` with `upstream = \"quay\"`")
 }
 
+/// Refuses to prune a registry of which only some destinations are selected: the plan would need the
+/// resources of all of them.
+pub(super) fn check_pruning(sites: &[CacheSite<'_>]) -> Result<()> {
+    let Some(site) = sites.iter().find(|site| site.is_partial) else { return Ok(()) };
+    let host = &site.registry.host;
+    let problem = format!("`--prune` needs all destinations of the registry {host}");
+    Err(Error::new(Kind::Configuration, problem)
+        .hint("remove `--destination`: other destinations of this registry have resources, too"))
+}
+
 /// Refuses to delete the repositories of a cache at `ROOT`: every repository is below it.
-pub(crate) fn check_deletion(sites: &[CacheSite<'_>]) -> Result<()> {
+pub(super) fn check_deletion(sites: &[CacheSite<'_>]) -> Result<()> {
     let is_root = |site: &CacheSite<'_>| site.caches.iter().any(|it| it.prefix == Prefix::Root);
     let Some(site) = sites.iter().find(|site| is_root(site)) else { return Ok(()) };
     let problem = format!("a cache of {} has the prefix `ROOT`", site.registry.host);
@@ -134,6 +176,38 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_registry_with_unselected_destinations_cannot_be_pruned() {
+        let destination = |name: &str| {
+            format!(
+                "[[destination]]\nname = \"{name}\"\nprefix = \"m{name}\"\n\
+                 registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n"
+            )
+        };
+        let cached = |upstream: &str, at: &str| {
+            format!("[[pull_through]]\nupstream = \"{upstream}\"\ndestinations = [{at}]\n")
+        };
+        let (a, b) = (destination("a"), destination("b"));
+        let apart = format!("{a}{b}{}{}", cached("k8s", "\"a\""), cached("quay", "\"b\""));
+        let shared = format!("{a}{b}{}", cached("quay", "\"a\", \"b\""));
+        let pushed = format!(
+            "{a}[destination.repositories]\ncreate = \"on-push\"\n{b}{}",
+            cached("quay", "\"b\"")
+        );
+        for (text, names, is_refused) in [
+            (&apart, &["b"][..], true),
+            (&apart, &["a", "b"], false),
+            (&apart, &[], false),
+            (&shared, &["b"], false),
+            (&pushed, &["b"], true),
+        ] {
+            let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let sites = sites(&config, &names).unwrap();
+            assert_eq!(check_pruning(&sites).is_err(), is_refused, "{names:?}: {text}");
+        }
+    }
 
     #[test]
     fn an_empty_selection_is_an_error_that_says_what_is_missing() {

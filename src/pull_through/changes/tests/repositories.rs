@@ -1,11 +1,18 @@
 //! Repositories that caches created: reconciled with the template, and deleted with the cache.
 
+use std::time::{Duration, SystemTime};
+
 use super::*;
 use crate::{ecr::settings::CurrentSettings, pull_through::state::ObservedRepository};
 
 fn repository(policy: Option<Value>, has_images: Option<bool>) -> ObservedRepository {
     let settings = CurrentSettings { policy, ..CurrentSettings::default() };
-    ObservedRepository { settings, has_images }
+    ObservedRepository { settings, has_images, created: at(2) }
+}
+
+/// A time, in seconds since the epoch.
+fn at(second: u64) -> Option<SystemTime> {
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second))
 }
 
 fn there(repositories: &[&str], has_images: Option<bool>) -> Observed {
@@ -87,6 +94,7 @@ fn destroy_deletes_repositories_only_on_request_and_those_with_images_only_with_
     ] {
         let fixture = ChangesFixture { repositories, ..ChangesFixture::of([hub(false, None)]) };
         let mut observed = fixture.applied(Observed::default());
+        observed.rules.get_mut("docker-hub").unwrap().created = at(1);
         observed.repositories = there(&[empty], Some(false)).repositories;
         observed.repositories.insert(full.to_owned(), repository(None, Some(true)));
         let planned = fixture.removals(&observed);
@@ -100,4 +108,31 @@ fn destroy_deletes_repositories_only_on_request_and_those_with_images_only_with_
     observed.repositories = there(&[empty], Some(false)).repositories;
     let planned = of_repositories(&fixture.removals(&observed));
     assert_eq!(planned, [format!("! repository {empty}")]);
+}
+
+#[test]
+fn destroy_deletes_only_repositories_that_the_rule_can_have_created() {
+    let name = "docker-hub/library/nginx";
+    let repositories = CachedRepositories::DeleteAll;
+    let fixture = ChangesFixture { repositories, ..ChangesFixture::of([hub(false, None)]) };
+    for (rule, repository, expected) in [
+        (Some(at(1)), at(2), None),
+        (Some(at(2)), at(2), None),
+        (Some(at(3)), at(2), Some("it is older than the rule: the cache did not create it")),
+        (None, at(2), Some("no rule has this prefix: a cache may not have created it")),
+        (Some(None), at(2), Some("ECR does not say when")),
+        (Some(at(1)), None, Some("ECR does not say when")),
+    ] {
+        let mut observed = fixture.applied(there(&[name], Some(true)));
+        observed.repositories.get_mut(name).unwrap().created = repository;
+        match rule {
+            Some(created) => observed.rules.get_mut("docker-hub").unwrap().created = created,
+            None => observed.rules.clear(),
+        }
+        let planned = fixture.removals(&observed);
+        let planned = planned.iter().find(|it| it.change.kind == Subject::Repository).unwrap();
+        assert_eq!(planned.step.is_some(), expected.is_none(), "{rule:?} {repository:?}");
+        let hint = planned.change.hint.as_deref().unwrap();
+        assert!(hint.contains(expected.unwrap_or("its images are deleted, too")), "{hint}");
+    }
 }
