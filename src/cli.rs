@@ -211,6 +211,9 @@ pub struct PlanArgs {
     /// Set by `sync --dry-run --deep`.
     #[arg(skip)]
     pub deep: bool,
+    /// Set by `sync --dry-run --max-wait`.
+    #[arg(skip)]
+    pub max_wait: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,12 @@
 //! `plan`: shows what `sync` would do and cost. Writes nothing.
 
-use super::shared::{mirror, read_config_with_warnings, with_saved_report};
+use super::shared::{mirror_within, read_config_with_warnings, with_saved_report};
 use crate::{
     cli::{Global, PlanArgs},
     engine::{Check, Mode, Options},
     model::Result,
     output::{Screen, file, json, table},
+    remote::MaxWait,
     run::sync::{ImagesToSync, SyncRequest},
 };
 
@@ -20,7 +21,8 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Res
     let check = if args.deep { Check::Deep } else { Check::Tags };
     let options = Options { mode, check, transfers: TRANSFERS };
     let request = SyncRequest { config: &config, images, options };
-    let (report, _) = mirror(global, screen, request, None).await?;
+    let max_wait = args.max_wait.map(|limit| MaxWait { limit, deadline: None }).unwrap_or_default();
+    let (report, _) = mirror_within(global, screen, request, max_wait).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     screen.print(|out| match args.json {

@@ -27,6 +27,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
             locked: args.locked,
             resolve: false,
             deep: args.deep,
+            max_wait: Some(args.max_wait),
         };
         return super::plan::run(global, screen, plan).await;
     }

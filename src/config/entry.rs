@@ -45,6 +45,8 @@ const VIA: [(&str, Delivery); 3] = [
     ("auto", Delivery::Auto),
 ];
 
+const WITHOUT_EFFECT: &str = "has no effect on images that come through the pull-through cache";
+
 /// The keys that `[[image]]` and `[defaults]` share; `None` for a key that is not written.
 #[derive(Default)]
 pub(super) struct ImageKeys {
@@ -53,10 +55,11 @@ pub(super) struct ImageKeys {
     attestations: Option<Attestations>,
     /// With the span of the value.
     signatures: Option<(Signatures, Span)>,
-    foreign_layers: Option<ForeignLayers>,
+    /// With the span of the value, like `archived`.
+    foreign_layers: Option<(ForeignLayers, Span)>,
     flatten: Option<bool>,
     via: Option<Delivery>,
-    archived: Option<Archived>,
+    archived: Option<(Archived, Span)>,
 }
 
 impl ImageKeys {
@@ -66,10 +69,10 @@ impl ImageKeys {
             missing: self.missing.or(defaults.missing),
             attestations: self.attestations.or(defaults.attestations),
             signatures: self.signatures.or_else(|| defaults.signatures.clone()),
-            foreign_layers: self.foreign_layers.or(defaults.foreign_layers),
+            foreign_layers: self.foreign_layers.or_else(|| defaults.foreign_layers.clone()),
             flatten: self.flatten.or(defaults.flatten),
             via: self.via.or(defaults.via),
-            archived: self.archived.or(defaults.archived),
+            archived: self.archived.or_else(|| defaults.archived.clone()),
         }
     }
 }
@@ -85,11 +88,19 @@ fn image_keys(table: &Table<'_>) -> Result<ImageKeys, Problem> {
         missing: table.choice("missing_platform", &MISSING)?,
         attestations: table.choice("attestations", &ATTESTATIONS)?,
         signatures: signatures(table)?,
-        foreign_layers: table.choice("foreign_layers", &FOREIGN_LAYERS)?,
+        foreign_layers: spanned_choice(table, "foreign_layers", &FOREIGN_LAYERS)?,
         flatten: table.switch("flatten")?,
         via: table.choice("via", &VIA)?,
-        archived: table.choice("archived", &ARCHIVED)?,
+        archived: spanned_choice(table, "archived", &ARCHIVED)?,
     })
+}
+
+fn spanned_choice<T: Copy>(
+    table: &Table<'_>,
+    key: &str,
+    choices: &[(&str, T)],
+) -> Result<Option<(T, Span)>, Problem> {
+    Ok(table.choice(key, choices)?.zip(table.span_of(key)))
 }
 
 fn signatures(table: &Table<'_>) -> Result<Option<(Signatures, Span)>, Problem> {
@@ -139,10 +150,22 @@ pub(super) fn read(
     if let (Some((Signatures::All | Signatures::Only(_), span)), false) =
         (&signatures, routes.cached.is_empty())
     {
-        let label = "has no effect on images that come through the pull-through cache";
-        tables.file.warn(Problem::at(span, label).hint(
+        tables.file.warn(Problem::at(span, WITHOUT_EFFECT).hint(
             "write `signatures = \"none\"` for them, or `via = \"mirror\"`: ECR fetches signatures when a client asks for them",
         ));
+    }
+    if routes.mirrored.is_empty() {
+        let restores = keys.archived.as_ref().filter(|(value, _)| *value == Archived::Restore);
+        let copies = keys.foreign_layers.as_ref();
+        let copies = copies.filter(|(value, _)| *value == ForeignLayers::Copy);
+        for (span, usual) in restores
+            .map(|(_, span)| (span, "`archived = \"leave\"`"))
+            .into_iter()
+            .chain(copies.map(|(_, span)| (span, "`foreign_layers = \"skip\"`")))
+        {
+            let hint = format!("write {usual} for them, or `via = \"mirror\"`");
+            tables.file.warn(Problem::at(span, WITHOUT_EFFECT).hint(hint));
+        }
     }
     let retag = retag(table, &tags)?;
     let name = table.word("name")?;
@@ -164,9 +187,9 @@ pub(super) fn read(
             missing: keys.missing.unwrap_or_default(),
             attestations: keys.attestations.unwrap_or_default(),
             signatures: signatures.map(|(signatures, _)| signatures).unwrap_or_default(),
-            foreign_layers: keys.foreign_layers.unwrap_or_default(),
+            foreign_layers: keys.foreign_layers.map(|(value, _)| value).unwrap_or_default(),
             shape,
-            archived: keys.archived.unwrap_or_default(),
+            archived: keys.archived.map(|(value, _)| value).unwrap_or_default(),
         },
     };
     let source_as_written = source.as_written().map(str::to_owned);

@@ -130,7 +130,7 @@ fn read(
         return Err(problems);
     }
     let spans = registry::spans(&root)?;
-    let unused = spelling::unused_registries(registries.iter(), &spans, &entries, &context);
+    let unused = spelling::unused_registries(&registries, &spans, &entries, &context);
     let mut warnings = file.warnings.take();
     warnings.extend(lint::warnings(&entries, &context).into_iter().chain(unused));
     let config = Config {

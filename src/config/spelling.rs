@@ -3,7 +3,7 @@
 //! Warns only with a likely spelling at hand, or of a table without effect: private hosts and new
 //! platforms and regions are no mistakes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     context::{ReadEntry, Tables},
@@ -202,9 +202,10 @@ fn slip<'w>(text: &str, known: &'w [&str]) -> Option<&'w str> {
     }
 }
 
-/// Warns of `[registry."…"]` tables of hosts that the file does not use.
-pub(super) fn unused_registries<'a>(
-    registries: impl Iterator<Item = (&'a Host, &'a RegistryConfig)>,
+/// Warns of `[registry."…"]` tables of hosts that the file does not use, and of identities for a
+/// source in the table of a host that is a destination only.
+pub(super) fn unused_registries(
+    registries: &BTreeMap<Host, RegistryConfig>,
     spans: &[(Host, Span)],
     entries: &[ReadEntry],
     tables: &Tables<'_>,
@@ -213,15 +214,24 @@ pub(super) fn unused_registries<'a>(
         // the file is for `copy`, or for the cache
         return Vec::new();
     }
-    let destinations = tables.destinations.iter().map(|read| &read.destination.registry);
-    let mut used: BTreeSet<&Host> = entries.iter().map(|read| &read.entry.host).collect();
-    used.extend(destinations.filter_map(|location| location.host()));
-    let mirrors = registries.filter(|(host, _)| used.contains(host));
+    let destinations = tables.destinations.iter();
+    let destinations = destinations.filter_map(|read| read.destination.registry.host());
+    let destinations: BTreeSet<&Host> = destinations.collect();
+    let sources: BTreeSet<&Host> = entries.iter().map(|read| &read.entry.host).collect();
+    let mut used = sources.clone();
+    used.extend(&destinations);
+    let mirrors = registries.iter().filter(|(host, _)| used.contains(host));
     let mirrors: Vec<&Host> = mirrors.flat_map(|(_, table)| &table.mirrors).collect();
     used.extend(mirrors);
     let warning = |(host, span): &(Host, Span)| {
         if used.contains(host) {
-            return None;
+            let table = registries.get(host)?;
+            let has_identity = table.profile.is_some() || table.role_arn.is_some();
+            let label =
+                "`role_arn` and `profile` here apply to a source, and no image has this source";
+            let is_destination_only = destinations.contains(host) && !sources.contains(host);
+            return (has_identity && is_destination_only)
+                .then(|| Problem::at(span, label).hint("write them in `[[destination]]`"));
         }
         let mut known: Vec<&str> = used.iter().map(|host| host.as_str()).collect();
         known.extend(REGISTRIES);

@@ -317,6 +317,14 @@ impl Provision for Ecr {
         Ok(archived.map(image).collect())
     }
 
+    async fn archived_manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        self.images.archived_manifests(repository, digests).await
+    }
+
     async fn restore(&self, repository: &Repository, archived: &ArchivedImage) -> Result<String> {
         let is_active = self.images.restore(repository, &archived.digest).await?;
         let hint = if is_active { "ECR has restored the image" } else { RESTORING };

@@ -125,6 +125,26 @@ impl Images {
         Ok(archived)
     }
 
+    /// The manifests among `digests` that are archived or being restored; none if the role may not
+    /// list.
+    pub(crate) async fn archived_manifests(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<HashSet<Digest>> {
+        let mut archived = HashSet::new();
+        for status in [ImageStatusFilter::Archived, ImageStatusFilter::Activating] {
+            match self.with_status(repository, status).await {
+                Err(error) if error.kind() == Kind::Denied => {
+                    tracing::debug!(%repository, %error, "cannot list archived images");
+                    break;
+                }
+                listed => archived.extend(listed?),
+            }
+        }
+        Ok(digests.iter().filter(|digest| archived.contains(digest.as_str())).cloned().collect())
+    }
+
     /// Requests that an archived image becomes active, once for all of its tags. Returns `true` if
     /// it is.
     pub(crate) async fn restore(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
@@ -183,8 +203,17 @@ impl Images {
 
     /// The images of the repository, archived ones included.
     pub(crate) async fn count(&self, repository: &Repository) -> Result<usize> {
+        Ok(self.with_status(repository, ImageStatusFilter::Any).await?.len())
+    }
+
+    /// The digests of the images with this status.
+    async fn with_status(
+        &self,
+        repository: &Repository,
+        status: ImageStatusFilter,
+    ) -> Result<HashSet<String>> {
         let action = "ListImages";
-        let filter = ListImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
+        let filter = ListImagesFilter::builder().image_status(status).build();
         let (mut token, mut digests) = (PageToken::first(action), HashSet::new());
         loop {
             let answer = self.api.call(action, |ecr| {
@@ -198,7 +227,7 @@ impl Images {
             let ids = answer.image_ids.into_iter().flatten();
             digests.extend(ids.filter_map(|id| id.image_digest));
             if !token.advance(answer.next_token)? {
-                return Ok(digests.len());
+                return Ok(digests);
             }
         }
     }

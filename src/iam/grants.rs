@@ -110,19 +110,33 @@ fn restored(entries: &[Entry], id: DestinationId) -> BTreeSet<Repository> {
     targets.filter(|it| it.destination == id).map(|it| it.repository.clone()).collect()
 }
 
+/// The repositories that the role itself reads: without those of registries with an own identity.
 pub(super) fn pulls(config: &Config) -> Vec<PullGrant> {
-    let pull = |entry: &Entry| {
-        let registry = EcrHost::parse(&entry.host)?;
-        let tags = match (&entry.tags, entry.mirrored.is_empty()) {
-            (Tags::Selected(_), false) => TagListingApi::Needed,
-            // ECR itself reads the images of a cache
-            (Tags::Selected(_), true) => TagListingApi::Only,
-            (Tags::Exact(_) | Tags::Pinned { .. }, false) => TagListingApi::Never,
-            (Tags::Exact(_) | Tags::Pinned { .. }, true) => return None,
-        };
-        Some(PullGrant { registry, repository: entry.repository.clone(), tags })
+    let reads_itself = |entry: &&Entry| {
+        let table = config.registries.get(&entry.host);
+        table.is_none_or(|table| table.profile.is_none() && table.role_arn.is_none())
     };
-    config.entries.iter().filter_map(pull).collect()
+    config.entries.iter().filter(reads_itself).filter_map(pull).collect()
+}
+
+/// The roles that the role assumes to read from sources. A profile assumes its role itself.
+pub(super) fn source_roles(config: &Config) -> BTreeSet<String> {
+    let entries = config.entries.iter().filter(|entry| pull(entry).is_some());
+    let tables = entries.filter_map(|entry| config.registries.get(&entry.host));
+    let tables = tables.filter(|table| table.profile.is_none());
+    tables.filter_map(|table| table.role_arn.clone()).collect()
+}
+
+fn pull(entry: &Entry) -> Option<PullGrant> {
+    let registry = EcrHost::parse(&entry.host)?;
+    let tags = match (&entry.tags, entry.mirrored.is_empty()) {
+        (Tags::Selected(_), false) => TagListingApi::Needed,
+        // ECR itself reads the images of a cache
+        (Tags::Selected(_), true) => TagListingApi::Only,
+        (Tags::Exact(_) | Tags::Pinned { .. }, false) => TagListingApi::Never,
+        (Tags::Exact(_) | Tags::Pinned { .. }, true) => return None,
+    };
+    Some(PullGrant { registry, repository: entry.repository.clone(), tags })
 }
 
 pub(super) fn warms(config: &Config) -> Vec<WarmGrant> {

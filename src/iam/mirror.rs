@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::{
     actions,
-    grants::{PullGrant, PushGrant, TagListingApi, WarmGrant, pulls, pushes, secrets, warms},
+    grants::{
+        PullGrant, PushGrant, TagListingApi, WarmGrant, pulls, pushes, secrets, source_roles, warms,
+    },
     pull::first_pull_actions,
     statements::{Actions, Grants, allow, document},
 };
@@ -38,16 +40,18 @@ const LIST: &str = "ecr:DescribeImages";
 
 /// The policy for `sync`, as one document.
 pub(crate) fn mirror_policy(config: &Config) -> Value {
-    mirror(&pushes(config), &pulls(config), &warms(config), &secrets(config))
+    let roles = source_roles(config);
+    mirror(&pushes(config), &pulls(config), &warms(config), &secrets(config), &roles)
 }
 
 /// Orders the statements: actions without a resource, repositories, account settings, keys, then
-/// the `secrets` (ARNs) with registry credentials.
+/// the `secrets` (ARNs) with registry credentials and the `roles` (ARNs) that read from sources.
 fn mirror(
     pushes: &[PushGrant],
     pulls: &[PullGrant],
     warms: &[WarmGrant],
     secrets: &[String],
+    roles: &BTreeSet<String>,
 ) -> Value {
     let mut general = Actions::new();
     let mut grants = Grants::default();
@@ -104,6 +108,9 @@ fn mirror(
         let secrets: BTreeSet<&String> = secrets.iter().collect();
         let actions = Actions::from(["secretsmanager:GetSecretValue"]);
         statements.push(allow("ReadCredentials", &actions, json!(secrets)));
+    }
+    if !roles.is_empty() {
+        statements.push(allow("ReadAsOtherRole", &["sts:AssumeRole"].into(), json!(roles)));
     }
     document(statements)
 }

@@ -250,6 +250,16 @@ pub trait Provision: Send + Sync + 'static {
         ready(Ok(HashMap::new()))
     }
 
+    /// The archived ones among these manifests, which [`Destination::missing_manifests`] reports as
+    /// missing.
+    fn archived_manifests(
+        &self,
+        _repository: &Repository,
+        _digests: &[Digest],
+    ) -> impl Reply<HashSet<Digest>> {
+        ready(Ok(HashSet::new()))
+    }
+
     /// Requests that an archived image becomes available again. Returns what to wait for.
     fn restore(&self, _repository: &Repository, _archived: &ArchivedImage) -> impl Reply<String> {
         ready(Ok(String::new()))

@@ -54,6 +54,7 @@ impl Provision for AnyDestination {
         reconcile(repository: &Repository, presence: Presence, apply: Apply) -> Result<Reconciled>;
         archived_tags(repository: &Repository, tags: &[Tag])
             -> Result<HashMap<Tag, ArchivedImage>>;
+        archived_manifests(repository: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>>;
         restore(repository: &Repository, archived: &ArchivedImage) -> Result<String>;
         mutability(repository: &Repository, tag: &Tag) -> Result<Mutability>;
         mounting() -> Mounting;

@@ -21,7 +21,8 @@ impl CopyRequest {
     /// Resolves both references. Reads a layout's index if the source is a layout without a tag.
     ///
     /// From a configuration come the settings of the registries, and the identity and repository
-    /// settings of a `[[destination]]` with the same registry. `aws` precedes that identity.
+    /// settings of the `[[destination]]` with the same registry and the longest prefix that the
+    /// repository is below. `aws` precedes that identity.
     ///
     /// # Errors
     /// [`Kind::Configuration`] if the references do not determine one image and one tag, or if the
@@ -41,7 +42,8 @@ impl CopyRequest {
             Some(file) => (file.registries, file.destinations),
             None => (BTreeMap::new(), Vec::new()),
         };
-        let known = known.into_iter().find(|known| known.registry == location);
+        let repository = &image.targets[0].repository;
+        let known = nearest(known, &location, repository);
         let (own, repositories) = match known {
             Some(known) => (known.aws, known.repositories),
             None => (Aws::default(), RepositoryRules::default()),
@@ -68,6 +70,26 @@ impl CopyRequest {
         };
         Ok(Self { config, image })
     }
+}
+
+/// The destination with this registry whose prefix the repository is below, the longest first; else
+/// the first one with the registry.
+fn nearest(
+    known: Vec<DestinationConfig>,
+    location: &Location,
+    repository: &Repository,
+) -> Option<DestinationConfig> {
+    let rank = |known: &DestinationConfig| match &known.prefix {
+        None => 1,
+        Some(prefix) => {
+            let rest = repository.as_str().strip_prefix(prefix.as_str());
+            let is_below = rest.is_some_and(|rest| rest.starts_with('/'));
+            if is_below { 1 + prefix.as_str().len() } else { 0 }
+        }
+    };
+    let same = known.into_iter().filter(|known| known.registry == *location);
+    // the first among equals
+    same.reduce(|one, other| if rank(&other) > rank(&one) { other } else { one })
 }
 
 /// The identity of the command line, completed from the configuration.
@@ -277,5 +299,37 @@ mod tests {
         let other = request("r.example/c", Aws::default()).await;
         assert_eq!(other.config.destinations[0].aws, Aws::default());
         assert_eq!(other.config.registries.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn copy_uses_the_destination_whose_prefix_the_repository_is_below() {
+        let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        let destination = |name: &str, prefix: &str| {
+            format!(
+                "[[destination]]\nname = \"{name}\"\nregistry = \"{ecr}\"\n{prefix}\n\
+                 profile = \"{name}\"\n"
+            )
+        };
+        let a = destination("a", "prefix = \"ma\"");
+        let b = destination("b", "prefix = \"mb\"");
+        let below = destination("below", "prefix = \"mb/x\"");
+        let whole = destination("whole", "");
+        for (file, repository, expected) in [
+            ([&a[..], &b, &below], "mb/nginx", "b"),
+            ([&a, &b, &below], "mb/x/nginx", "below"),
+            ([&a, &b, &below], "mb/xy", "b"),
+            ([&a, &b, &below], "mbx/nginx", "a"),
+            ([&a, &b, &whole], "other", "whole"),
+            ([&whole, &a, &b], "mb/nginx", "b"),
+        ] {
+            let text = file.concat();
+            let file = Config::parse("mirror.toml", &text, std::path::Path::new(""), &|_| None);
+            let file = file.unwrap_or_else(|error| panic!("{error}"));
+            let to = format!("{ecr}/{repository}:1").parse().unwrap();
+            let (from, filter) = ("nginx:1.27".parse().unwrap(), Filter::default());
+            let request = CopyRequest::new(&from, &to, filter, Some(file), Aws::default()).await;
+            let aws = request.unwrap().config.destinations.remove(0).aws;
+            assert_eq!(aws.profile.as_deref(), Some(expected), "{repository}");
+        }
     }
 }

@@ -130,10 +130,17 @@ pub(crate) async fn pinned_digest(
     if !item.changes_pin() {
         return Ok(Some(pin.clone()));
     }
-    let source = Arc::new(registries.any_source(config, &item.image.origin.location).await?);
+    let mut image = [item.image.clone()];
+    registries.replace_unknown_pins(&mut image).await;
+    let [image] = &image;
+    let pin = match &image.origin.at {
+        TagOrDigest::Digest(digest) => digest,
+        TagOrDigest::Tag(_) => pin,
+    };
+    let source = Arc::new(registries.any_source(config, &image.origin.location).await?);
     let endpoint = SourceEndpoint { source, reserved_pulls: 0 };
     let context = Arc::clone(&registries.contexts.source);
-    let digest = engine::pushed_digest(endpoint, &item.image, pin, context).await;
+    let digest = engine::pushed_digest(endpoint, image, pin, context).await;
     let digest =
         digest.map_err(|e| e.context(format!("cannot find the digest of {}", item.source)));
     digest.map(Some)

@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command};
 
+use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::Value;
 
 use super::process::{Registry, run};
@@ -49,6 +50,28 @@ fn copy_between_other_registries_reports_a_missing_image() {
     let ended = run(home.path(), &["copy", &from, &to]);
     assert_eq!(ended.status, Some(1), "{}", ended.talk);
     assert!(ended.out.contains("404") && ended.out.contains("hint: "), "{}", ended.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_waits_for_a_source_at_most_as_long_as_it_is_told_to() {
+    let fault = "throttle=40@upstream".parse().unwrap();
+    let standing = Options { mode: Mode::Standing, faults: vec![fault], ..Options::default() };
+    let upstream = Sandbox::start(standing).await.unwrap();
+    upstream.upstream().image("quay.io/team/app:1").push();
+    let plain = Options { mode: Mode::Plain, ..Options::default() };
+    let plain = Sandbox::start(plain).await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let (to, from) = (plain.address(), upstream.address());
+    let toml = format!(
+        "[[destination]]\nregistry = \"{to}\"\n\
+         [[image]]\nsource = \"{from}/quay.io/team/app\"\ntags = [\"1\"]\n"
+    );
+    fs::write(home.path().join("mirror.toml"), toml).unwrap();
+    let planned = run(home.path(), &["sync", "--dry-run", "--max-wait", "1s", "--json"]);
+    let report: Value = serde_json::from_str(&planned.out).unwrap();
+    let row = &report["images"][0];
+    assert_eq!(row["outcome"], "deferred", "{row}");
+    assert!(row["hint"].as_str().unwrap().contains("--max-wait"), "{row}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests `sync --deep`: destinations that lost content below a tag.
 
+use aws_sdk_ecr::types::{ImageIdentifier, TargetStorageClass};
 use ecr_mirror::{
     engine::Mode,
     model::{
@@ -78,6 +79,31 @@ async fn a_deep_run_completes_a_broken_image_under_another_tag() {
     assert_eq!(run.uploads().len(), 1);
     assert_whole(&world.ecr());
     world.deep(Mode::Mirror).await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deep_run_leaves_an_archived_platform_image_and_repairs_the_others() {
+    let (world, images) = mirrored().await;
+    let image = ImageIdentifier::builder().image_digest(images[0].as_str()).build();
+    let request = world.aws().update_image_storage_class().repository_name(REPOSITORY);
+    let request = request.image_id(image).target_storage_class(TargetStorageClass::Archive);
+    request.send().await.unwrap();
+    let left = world.deep(Mode::Mirror).await;
+    left.assert_exit(0).assert_all(Outcome::UpToDate);
+    assert_eq!((left.writes(), left.manifests(Method::GET)), (Vec::new(), Vec::new()));
+    let [warning] = &left.row("team/app").warnings[..] else { panic!("{:?}", left.report) };
+    assert!(warning.contains(images[0].as_str()) && warning.contains("archived"), "{warning}");
+
+    let blob_of_both = blobs(&world.source(&format!("docker.io/team/app@{}", images[0])));
+    let lost = blobs(&world.source(&format!("docker.io/team/app@{}", images[1])));
+    let lost = lost.into_iter().find(|blob| !blob_of_both.contains(blob)).unwrap();
+    assert!(world.ecr().unlink_blob(REPOSITORY, &lost).unwrap());
+    let repaired = world.deep(Mode::Mirror).await;
+    repaired.assert_exit(0).assert_all(Outcome::Copied);
+    assert_eq!((repaired.uploads(), repaired.row("team/app").warnings.len()), (vec![lost], 1));
+    let still = world.deep(Mode::PlanWithoutPulls).await;
+    still.assert_exit(0).assert_all(Outcome::UpToDate);
+    assert_eq!(still.row("team/app").warnings.len(), 1, "it is archived as before");
 }
 
 #[test]

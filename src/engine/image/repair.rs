@@ -5,7 +5,11 @@
 //! Its tags do not tell. Reads the manifests at the destination, so that a check spends no pull of
 //! the source.
 
-use std::{collections::BTreeSet, slice, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    slice,
+    sync::Arc,
+};
 
 use super::{
     copy::TreeCopy,
@@ -21,7 +25,7 @@ use crate::{
         state::{repository::TargetRepository, source::Reader},
     },
     model::{
-        Descriptor, Digest, Error, Filter, Kind, Platform, RawManifest, Result,
+        Archived, Descriptor, Digest, Error, Filter, Kind, Platform, RawManifest, Result,
         outcome::{Outcome, Reason, Row},
     },
     remote::{
@@ -44,7 +48,7 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
             let (Outcome::UpToDate, Some(digest)) = (row.outcome, row.digest.clone()) else {
                 continue;
             };
-            match self.repair(target, &digest).await {
+            match self.repair(target, &digest, &mut row.warnings).await {
                 Ok(None) => {}
                 Ok(Some(bytes)) => {
                     row.outcome = self.context.copied_outcome();
@@ -62,7 +66,14 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
 
     /// Returns `None` if the image is complete, else the blob bytes that were missing; or
     /// `Some(None)` if only a pull could tell them.
-    async fn repair(&self, target: &JobTarget<D>, digest: &Digest) -> Result<Option<Option<u64>>> {
+    ///
+    /// Leaves archived manifests as they are, with a warning, unless the filter restores them.
+    async fn repair(
+        &self,
+        target: &JobTarget<D>,
+        digest: &Digest,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Option<u64>>> {
         let (limits, reader, mode) = (self.limits, &self.plan.reader, self.context.mode);
         let at_destination = DestinationReader { repository: &target.repository, reader };
         let foreign_layers = self.job.image.filter.foreign_layers;
@@ -73,7 +84,7 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
         };
         let is_metered = reader.registry.source.is_metered();
         let spends_no_pull = mode == Mode::PlanWithoutPulls && is_metered;
-        let tree = match current.await {
+        let mut tree = match current.await {
             Err(error) if error.kind() == Kind::NotFound && spends_no_pull => {
                 return Ok(Some(None));
             }
@@ -85,7 +96,18 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
             tree => tree?,
         };
         let target = CopyTarget::new(&target.repository, None).await;
-        let incomplete = missing::incomplete_manifests(limits, reader, &tree, &target).await?;
+        let mut incomplete = missing::incomplete_manifests(limits, reader, &tree, &target).await?;
+        if self.job.image.filter.archived == Archived::Leave && !incomplete.is_empty() {
+            let archived = archived_manifests(&target, &incomplete).await?;
+            incomplete.retain(|digest| !archived.contains(digest));
+            // a push would restore them
+            tree.images.retain(|image| !archived.contains(&image.digest));
+            tree.nested.retain(|index| !archived.contains(index.digest()));
+            warnings.extend(archived.iter().map(|digest| {
+                format!("{digest} of the image is archived: its content is not checked")
+            }));
+            warnings.sort();
+        }
         if incomplete.is_empty() {
             return Ok(None);
         }
@@ -98,6 +120,15 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
         copy.run(mode).await.map_err(Unserved::into_error)?;
         target.failure().map_or(Ok(Some(Some(target.pushed.value()))), Err)
     }
+}
+
+/// The archived ones among these manifests.
+async fn archived_manifests<D: Destination>(
+    target: &CopyTarget<D>,
+    digests: &HashSet<Digest>,
+) -> Result<HashSet<Digest>> {
+    let digests: Vec<Digest> = digests.iter().cloned().collect();
+    target.destination().archived_manifests(&target.repository.repository, &digests).await
 }
 
 /// Reads manifests at the destination.

@@ -30,10 +30,12 @@ fn push(host: &str, repositories: &[&str], create: Create) -> PushGrant {
 
 const EU: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
+const NONE: BTreeSet<String> = BTreeSet::new();
+
 #[test]
 fn one_existing_repository_needs_only_the_push_actions() {
     assert_eq!(
-        mirror(&[push(EU, &["mirror/nginx"], Create::Never)], &[], &[], &[]),
+        mirror(&[push(EU, &["mirror/nginx"], Create::Never)], &[], &[], &[], &NONE),
         json!({
             "Version": "2012-10-17",
             "Statement": [
@@ -79,7 +81,7 @@ fn create_mount_and_pull_are_granted_only_where_they_happen() {
         repository: "base".parse().unwrap(),
         tags: TagListingApi::Never,
     }];
-    let document = mirror(&pushes, &pulls, &[], &[]);
+    let document = mirror(&pushes, &pulls, &[], &[], &NONE);
     assert_eq!(
         document,
         json!({
@@ -140,7 +142,7 @@ fn create_mount_and_pull_are_granted_only_where_they_happen() {
         })
     );
     let reversed = [pushes[1].clone(), pushes[0].clone()];
-    assert_eq!(mirror(&reversed, &pulls, &[], &[]).to_string(), document.to_string());
+    assert_eq!(mirror(&reversed, &pulls, &[], &[], &NONE).to_string(), document.to_string());
 }
 
 #[test]
@@ -151,7 +153,7 @@ fn a_repository_that_is_source_and_destination_is_named_once() {
         tags: TagListingApi::Never,
     }];
     let pushes = [push(EU, &["a"], Create::Never)];
-    let document = mirror(&pushes, &pulls, &[], &[]).to_string();
+    let document = mirror(&pushes, &pulls, &[], &[], &NONE).to_string();
     assert_eq!(document.matches("repository/a").count(), 1);
     assert!(document.contains("ecr:GetDownloadUrlForLayer") && document.contains("PutImage"));
 }
@@ -159,14 +161,14 @@ fn a_repository_that_is_source_and_destination_is_named_once() {
 #[test]
 fn a_configuration_without_ecr_grants_nothing() {
     let nothing = json!({ "Version": "2012-10-17", "Statement": [] });
-    assert_eq!(mirror(&[], &[], &[], &[]), nothing);
+    assert_eq!(mirror(&[], &[], &[], &[], &NONE), nothing);
 }
 
 #[test]
 fn each_secret_is_named_once() {
     let arn = |name: &str| format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}");
     assert_eq!(
-        mirror(&[], &[], &[], &[arn("quay-2"), arn("hub-1"), arn("hub-1")])["Statement"],
+        mirror(&[], &[], &[], &[arn("quay-2"), arn("hub-1"), arn("hub-1")], &NONE)["Statement"],
         json!([{
             "Sid": "ReadCredentials",
             "Effect": "Allow",
@@ -212,7 +214,7 @@ fn only_configured_settings_are_granted() {
         let case = format!("{create:?} {reconcile:?}");
         let mut push = push(EU, &["a"], create);
         push.rules = RepositoryRules { create, reconcile, settings };
-        let document = mirror(&[push], &[], &[], &[]);
+        let document = mirror(&[push], &[], &[], &[], &NONE);
         let granted = document["Statement"][1]["Action"].as_array().unwrap();
         let mut wanted: Vec<String> = PUSH.iter().map(|action| (*action).to_owned()).collect();
         wanted.extend(expected.iter().map(|action| format!("ecr:{action}")));
@@ -225,7 +227,7 @@ fn only_configured_settings_are_granted() {
 fn restoring_is_granted_only_on_the_repositories_whose_images_are_restored() {
     let restored = names(&["b"]).into_iter().collect();
     let push = PushGrant { restored, ..push(EU, &["a", "b"], Create::Never) };
-    let document = mirror(&[push], &[], &[], &[]);
+    let document = mirror(&[push], &[], &[], &[], &NONE);
     let statements = document["Statement"].as_array().unwrap();
     let restoring: Vec<_> =
         statements.iter().filter(|it| it["Action"].to_string().contains(RESTORE)).collect();
@@ -241,7 +243,7 @@ fn a_key_is_granted_if_repositories_are_created_with_it() {
     let keys = |key: &str, create| {
         let mut push = push(EU, &["a"], create);
         push.rules.settings.encryption = Some(Encryption::Kms(Some(key.to_owned())));
-        let document = mirror(&[push], &[], &[], &[]);
+        let document = mirror(&[push], &[], &[], &[], &NONE);
         document["Statement"].as_array().unwrap().get(2).cloned()
     };
     let arn = "arn:aws:kms:eu-west-1:123456789012:key/1";
@@ -267,7 +269,7 @@ fn a_key_is_granted_if_repositories_are_created_with_it() {
 fn each_account_setting_is_granted_by_itself() {
     let document = |account| {
         let push = PushGrant { account, ..push(EU, &["a"], Create::Never) };
-        mirror(&[push.clone(), push], &[], &[], &[])
+        mirror(&[push.clone(), push], &[], &[], &[], &NONE)
     };
     let mounting =
         document(AccountSettings { blob_mounting: Some(true), ..AccountSettings::default() });
@@ -313,7 +315,7 @@ fn each_statement_has_its_own_sid() {
     other.rules.settings.lifecycle = Some(json!({}));
     let mut third = push(EU, &["c"], Create::Missing);
     third.rules.settings.policy = Some(json!({}));
-    let document = mirror(&[other, third], &[], &[], &[]);
+    let document = mirror(&[other, third], &[], &[], &[], &NONE);
     let statements = document["Statement"].as_array().unwrap();
     let sids: BTreeSet<_> = statements.iter().map(|one| one["Sid"].as_str().unwrap()).collect();
     assert_eq!((sids.len(), statements.len()), (3, 3), "{sids:?}");
@@ -326,8 +328,13 @@ fn selecting_tags_grants_listing_them() {
         repository: name.parse().unwrap(),
         tags,
     };
-    let document =
-        mirror(&[], &[pull("a", TagListingApi::Needed), pull("b", TagListingApi::Never)], &[], &[]);
+    let document = mirror(
+        &[],
+        &[pull("a", TagListingApi::Needed), pull("b", TagListingApi::Never)],
+        &[],
+        &[],
+        &NONE,
+    );
     let statements = &document["Statement"].as_array().unwrap()[1..];
     let granted: Vec<_> =
         statements.iter().map(|statement| (&statement["Sid"], &statement["Action"])).collect();
@@ -351,7 +358,7 @@ fn warmed_repositories_are_imported_and_created_but_not_pushed_to() {
     };
     let warms = [warm("quay/a", false), warm("hub/b", true)];
     let pull = |tags| PullGrant { registry: registry(EU), repository: "up".parse().unwrap(), tags };
-    let document = mirror(&[], &[pull(TagListingApi::Only)], &warms, &[]);
+    let document = mirror(&[], &[pull(TagListingApi::Only)], &warms, &[], &NONE);
     let statements = document["Statement"].as_array().unwrap();
     let granted: Vec<_> = statements.iter().map(|it| (&it["Sid"], &it["Action"])).collect();
     let warming = [
@@ -375,5 +382,32 @@ fn warmed_repositories_are_imported_and_created_but_not_pushed_to() {
     assert_eq!(
         (&statements[1]["Resource"], &statements[2]["Resource"]),
         (&only("quay/a"), &only("hub/b"))
+    );
+}
+
+#[test]
+fn a_source_that_another_role_reads_needs_only_that_role() {
+    let source = |account: &str| format!("{account}.dkr.ecr.eu-west-1.amazonaws.com");
+    let role = "arn:aws:iam::210987654321:role/reader";
+    let table = |account: &str, keys: &str| format!("[registry.\"{}\"]\n{keys}\n", source(account));
+    let image =
+        |account: &str| format!("[[image]]\nsource = \"{}/a\"\ntags = [\"1\"]\n", source(account));
+    let text = [
+        "[[destination]]\nregistry = \"r.example\"\n".to_owned(),
+        table("210987654321", &format!("role_arn = \"{role}\"")),
+        table("310987654321", &format!("profile = \"p\"\nrole_arn = \"{role}2\"")),
+        // no image uses it
+        table("410987654321", &format!("role_arn = \"{role}4\"")),
+        image("210987654321") + &image("310987654321").replace("/a\"", "/b\""),
+    ];
+    let config = Config::parse("m.toml", &text.concat(), std::path::Path::new(""), &|_| None);
+    assert_eq!(
+        mirror_policy(&config.unwrap())["Statement"],
+        json!([{
+            "Sid": "ReadAsOtherRole",
+            "Effect": "Allow",
+            "Action": ["sts:AssumeRole"],
+            "Resource": [role]
+        }])
     );
 }
