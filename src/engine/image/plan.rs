@@ -204,6 +204,26 @@ async fn compare<S: Source, D: Destination>(
     source: &Digest,
     tree: Option<&Tree>,
 ) -> Result<Option<Verdict>> {
+    let foreign_layers = job.image.filter.foreign_layers;
+    match compare_tag(job, reader, target, source, tree).await? {
+        Some(Verdict::UpToDate(current))
+            if foreign_layers == ForeignLayers::Copy
+                && foreign::are_missing(&target.repository, reader, &current.digest).await? =>
+        {
+            Ok(None)
+        }
+        verdict => Ok(verdict),
+    }
+}
+
+/// The part of [`compare`] that does not look at foreign layers.
+async fn compare_tag<S: Source, D: Destination>(
+    job: &Job<S, D>,
+    reader: &Reader<S>,
+    target: &JobTarget<D>,
+    source: &Digest,
+    tree: Option<&Tree>,
+) -> Result<Option<Verdict>> {
     let (filter, repository) = (&job.image.filter, &target.repository);
     let digest = match repository.current(&target.tag).await? {
         Some(digest) => digest,
@@ -214,11 +234,6 @@ async fn compare<S: Source, D: Destination>(
             archived => return Ok(archived.map(Verdict::Archived)),
         },
     };
-    if filter.foreign_layers == ForeignLayers::Copy
-        && foreign::are_missing(repository, reader, &digest).await?
-    {
-        return Ok(None);
-    }
     let up_to_date = |platforms: &[Platform], warnings| {
         let platforms = platforms.iter().map(ToString::to_string).collect();
         Ok(Some(Verdict::UpToDate(Current { digest: digest.clone(), platforms, warnings })))
