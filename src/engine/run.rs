@@ -285,13 +285,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut bytes_to_read: Option<u64> = Some(0);
         let mut copied_tree = None;
         for (target, verdict) in job.targets.iter().zip(&plan.verdicts) {
-            match verdict {
-                Verdict::Copy(Some(tree)) => {
-                    let tag = Some(target.tag.clone());
-                    targets.push(CopyTarget::new(&target.repository, tag).await);
-                    copied_tree = Some(Arc::clone(tree));
-                }
-                _ => {}
+            if let Verdict::Copy(Some(tree)) = verdict {
+                let tag = Some(target.tag.clone());
+                targets.push(CopyTarget::new(&target.repository, tag).await);
+                copied_tree = Some(Arc::clone(tree));
             }
         }
         if let Some(mut tree) = copied_tree {
