@@ -282,17 +282,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     async fn execute(&self, job: &Job<S, D>, mut plan: Plan<S>) -> ImageResult {
         self.restore(job, &mut plan).await;
         let mut targets = Vec::new();
-        let mut bytes_to_read = Some(0);
+        let mut bytes_to_read: Option<u64> = Some(0);
         let mut copied_tree = None;
         for (target, verdict) in job.targets.iter().zip(&plan.verdicts) {
-            match verdict {
-                Verdict::Copy(Some(tree)) => {
-                    let tag = Some(target.tag.clone());
-                    targets.push(CopyTarget::new(&target.repository, tag).await);
-                    copied_tree = Some(Arc::clone(tree));
-                }
-                Verdict::Copy(None) => bytes_to_read = None,
-                _ => {}
+            if let Verdict::Copy(Some(tree)) = verdict {
+                let tag = Some(target.tag.clone());
+                targets.push(CopyTarget::new(&target.repository, tag).await);
+                copied_tree = Some(Arc::clone(tree));
             }
         }
         if let Some(mut tree) = copied_tree {
@@ -319,9 +315,14 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut rows = result::planned(&self.context, &job.image, &plan, &targets);
         let (context, limits, plan) = (&self.context, &self.limits, &plan);
         if context.check == Check::Deep {
-            Repair { context, limits, job, plan }.run(&mut rows).await;
+            let bytes = Repair { context, limits, job, plan }.run(&mut rows).await;
+            bytes_to_read = bytes_to_read.map(|others| others.saturating_add(bytes));
         }
         ReferrersCopy { context, limits, job, plan }.run(&mut rows).await;
+        let is_unknown = |row: &Row| row.outcome == Outcome::Planned && row.bytes_pushed.is_none();
+        if rows.iter().any(is_unknown) {
+            bytes_to_read = None;
+        }
         result::warn(context, &job.image, &rows);
         ImageResult { rows, bytes_to_read }
     }

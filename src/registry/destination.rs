@@ -12,7 +12,7 @@ use super::{
     content::{Absence, RepositoryClient, present},
 };
 use crate::{
-    model::{Descriptor, Digest, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
+    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
     remote::{Body, Destination, Mount, Provision, UploadSession},
 };
 
@@ -45,7 +45,13 @@ impl Destination for Registry {
         let client = &self.pull_push(repository);
         let get = |digest: &Digest| {
             let at = TagOrDigest::Digest(digest.clone());
-            async move { client.manifest(&at).await }
+            async move {
+                // a damaged one counts as missing: then it is pushed again
+                client.manifest(&at).await.map_err(|error| match error.kind() {
+                    Kind::Corrupt => Error::new(Kind::NotFound, "damaged").because(error),
+                    _ => error,
+                })
+            }
         };
         find_each(digests, get).await
     }

@@ -1,7 +1,10 @@
 //! Tests pull limits: images above the limit are deferred to the next run, and no pull is spent to
 //! find out.
 
-use ecr_mirror::{engine::Mode, model::outcome::Outcome};
+use ecr_mirror::{
+    engine::Mode,
+    model::{Digest, outcome::Outcome},
+};
 use http::Method;
 
 use super::{content::assert_whole, world::World};
@@ -69,6 +72,42 @@ async fn several_windows_complete_the_images_in_the_order_of_the_configuration()
         world.upstream().renew_pulls();
     }
     assert_eq!(pulls, 12, "no pull is wasted");
+    world.sync().await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_of_one_digest_need_the_pulls_of_one_image() {
+    let platforms = ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le"];
+    let mut world = World::new().await;
+    for tag in ["1.27", "1.27.3", "latest"] {
+        let reference = format!("docker.io/team/app:{tag}");
+        world.upstream().image(&reference).platforms(platforms).seed(1).push();
+        world = world.select(&reference, "");
+    }
+    world.fault("pull-limit=6");
+    let run = world.sync().await;
+    run.assert_exit(0).assert_all(Outcome::Copied);
+    assert_eq!(run.manifests(Method::GET).len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_above_the_limit_are_deferred_and_do_not_add_to_their_image() {
+    let image = "docker.io/team/app:1";
+    let world = World::new().await.select(image, "signatures = \"all\"");
+    world.upstream().image(image).platforms(["linux/amd64", "linux/arm64"]).push();
+    let index = world.source(image);
+    let content: serde_json::Value = serde_json::from_slice(&index.bytes).unwrap();
+    let images = content["manifests"].as_array().unwrap().iter();
+    let images = images.map(|entry| entry["digest"].as_str().unwrap().parse().unwrap());
+    for (subject, seed) in images.chain([index.digest.clone()]).zip(1..) {
+        let tag = format!("docker.io/team/app:sha256-{}.sig", Digest::hex(&subject));
+        world.upstream().image(&tag).platforms(["linux/amd64"]).seed(seed).push();
+    }
+    world.fault("pull-limit=5");
+    let first = world.sync().await;
+    first.assert_exit(3).assert_all(Outcome::Deferred);
+    world.upstream().renew_pulls();
+    world.sync().await.assert_exit(0);
     world.sync().await.assert_no_op();
 }
 

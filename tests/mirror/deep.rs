@@ -47,7 +47,9 @@ async fn a_deep_run_repairs_lost_blobs_and_manifests_and_a_plan_only_reports_the
     let plan = world.deep(Mode::PlanWithoutPulls).await;
     plan.assert_exit(0).assert_all(Outcome::Planned);
     assert_eq!(plan.row("team/app").reason, Some(Reason::Repaired));
-    assert!(plan.row("team/app").bytes_pushed.is_some_and(|bytes| bytes > 0));
+    let bytes = plan.row("team/app").bytes_pushed;
+    assert!(bytes.is_some_and(|bytes| bytes > 0));
+    assert_eq!(plan.report.bytes.from_source, bytes, "a repair reads what it pushes");
     assert_eq!(plan.writes(), Vec::<String>::new());
     let repaired = world.deep(Mode::Mirror).await;
     repaired.assert_exit(0).assert_all(Outcome::Copied);
@@ -60,6 +62,8 @@ async fn a_deep_run_repairs_lost_blobs_and_manifests_and_a_plan_only_reports_the
     let plan = world.deep(Mode::PlanWithoutPulls).await;
     plan.assert_exit(0).assert_all(Outcome::Planned);
     assert_eq!(plan.row("team/app").bytes_pushed, None, "only a pull could tell");
+    assert_eq!(plan.report.bytes.from_source, None);
+    assert_eq!(plan.report.blobs.pushed, None);
     assert_eq!(plan.manifests(Method::GET), Vec::<String>::new());
     let repaired = world.deep(Mode::Mirror).await;
     repaired.assert_exit(0).assert_all(Outcome::Copied);
@@ -104,6 +108,27 @@ async fn a_deep_run_leaves_an_archived_platform_image_and_repairs_the_others() {
     let still = world.deep(Mode::PlanWithoutPulls).await;
     still.assert_exit(0).assert_all(Outcome::UpToDate);
     assert_eq!(still.row("team/app").warnings.len(), 1, "it is archived as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deep_run_checks_every_image_of_a_wide_index() {
+    let world = World::new().await.select("quay.io/team/app:1", "");
+    let platforms: Vec<String> = (0..70).map(|number| format!("linux/arm/v{number}")).collect();
+    let platforms = platforms.iter().map(String::as_str);
+    world.upstream().image("quay.io/team/app:1").platforms(platforms).push();
+    world.sync().await.assert_exit(0);
+    let root = world.ecr().tag(REPOSITORY, "1").unwrap();
+    let images = world.ecr().links(REPOSITORY, &root).unwrap().children.clone();
+    assert_eq!(images.len(), 70);
+    let lost: Vec<Digest> = [0, 35, 69].map(|at| images[at].clone()).into();
+    for image in &lost {
+        assert!(world.ecr().delete_manifest(REPOSITORY, image).unwrap());
+    }
+    let repaired = world.deep(Mode::Mirror).await;
+    repaired.assert_exit(0).assert_all(Outcome::Copied);
+    assert_eq!(repaired.manifests(Method::GET).len(), lost.len());
+    assert_whole(&world.ecr());
+    world.deep(Mode::Mirror).await.assert_no_op();
 }
 
 #[test]

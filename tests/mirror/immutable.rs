@@ -4,9 +4,13 @@ use aws_sdk_ecr::types::{
     ImageTagMutability as Setting, ImageTagMutabilityExclusionFilter as Filter,
     ImageTagMutabilityExclusionFilterType as FilterType,
 };
-use ecr_mirror::model::outcome::Outcome;
+use ecr_mirror::{model::outcome::Outcome, sandbox::upstream::media};
+use serde_json::json;
 
-use super::world::{World, entry};
+use super::{
+    content::{HOST, config, descriptor, image, put},
+    world::{World, entry},
+};
 
 const APP: &str = "quay.io/team/app:1";
 
@@ -34,6 +38,28 @@ async fn an_immutable_tag_is_up_to_date_or_drifted_and_never_moves() {
     assert!(row.hint.as_deref().unwrap().contains("retag"), "{row:?}");
     assert!(!run.writes().iter().any(|write| write.contains("team/app")), "no byte was moved");
     assert_eq!(world.ecr().tag("team/app", "1"), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drifted_tag_is_not_read_to_copy_its_foreign_layers() {
+    let world = World::new().await.select(APP, "");
+    let upstream = world.upstream();
+    let foreign = upstream.put_blob(HOST, "team/app", b"windows");
+    let foreign_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let mut layer = descriptor(foreign_type, &foreign, 7);
+    layer["urls"] = json!(["https://mcr.microsoft.com/v2/windows/blobs/x"]);
+    let manifest = image(config(upstream, "team/app"), &[layer]);
+    put(upstream, "team/app", media::OCI_MANIFEST, &manifest.to_string());
+    immutable(&world, "team/app").await;
+    world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
+
+    world.upstream().image(APP).platforms(["linux/amd64"]).seed(2).push();
+    let mut world = world;
+    world.reconfigure(entry(APP, "foreign_layers = \"copy\""));
+    let run = world.sync().await;
+    run.assert_exit(1).assert_all(Outcome::Drifted);
+    assert_eq!(run.manifests(http::Method::GET), Vec::<String>::new());
+    assert_eq!(run.writes(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

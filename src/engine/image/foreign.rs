@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::missing::MANIFESTS_AT_ONCE;
 use crate::{
     engine::state::{repository::TargetRepository, source::Reader},
     model::{Descriptor, Digest, Manifest, RawManifest, Result, nesting::DEPTH},
@@ -20,15 +21,18 @@ pub(crate) async fn are_missing<S: Source, D: Destination>(
     // the root, its nested indexes, and their images
     for _ in 0..DEPTH + 2 {
         level.retain(|digest| seen.insert(digest.clone()));
-        for manifest in read(repository, reader, &std::mem::take(&mut level)).await? {
-            match manifest.read()? {
-                Manifest::Index(index) => {
-                    let images = index.manifests.into_iter().filter(|it| it.attests().is_none());
-                    level.extend(images.map(|image| image.digest));
-                }
-                Manifest::Image(image) => {
-                    let foreign = image.foreign_layers();
-                    layers.extend(foreign.map(|layer| (layer.digest.clone(), layer.clone())));
+        for digests in std::mem::take(&mut level).chunks(MANIFESTS_AT_ONCE) {
+            for manifest in read(repository, reader, digests).await? {
+                match manifest.read()? {
+                    Manifest::Index(index) => {
+                        let images = index.manifests.into_iter();
+                        let images = images.filter(|entry| entry.attests().is_none());
+                        level.extend(images.map(|image| image.digest));
+                    }
+                    Manifest::Image(image) => {
+                        let foreign = image.foreign_layers();
+                        layers.extend(foreign.map(|layer| (layer.digest.clone(), layer.clone())));
+                    }
                 }
             }
         }
@@ -48,8 +52,12 @@ pub(crate) async fn images_with<S: Source, D: Destination>(
         let Ok(Manifest::Image(image)) = manifest.read() else { return false };
         image.foreign_layers().next().is_some()
     };
-    let manifests = read(repository, reader, images).await?.into_iter();
-    Ok(manifests.filter(has_foreign_layers).map(|it| it.digest().clone()).collect())
+    let mut found = Vec::new();
+    for digests in images.chunks(MANIFESTS_AT_ONCE) {
+        let manifests = read(repository, reader, digests).await?.into_iter();
+        found.extend(manifests.filter(has_foreign_layers).map(|it| it.digest().clone()));
+    }
+    Ok(found)
 }
 
 /// The warning about the foreign layers of these images, which are not copied.
@@ -74,9 +82,6 @@ async fn read<S: Source, D: Destination>(
     reader: &Reader<S>,
     digests: &[Digest],
 ) -> Result<Vec<RawManifest>> {
-    if digests.is_empty() {
-        return Ok(Vec::new());
-    }
     let found = repository.destination().manifests(&repository.repository, digests).await?;
     let manifests = Vec::from_iter(found.into_values());
     manifests.iter().for_each(|manifest| reader.remember(manifest));

@@ -37,6 +37,9 @@ const WORTH_SEARCHING: u64 = 1 << 20;
 /// The largest sum of an image's manifests, in bytes: real ones have some KiB.
 const MANIFEST_BYTES: usize = 32 << 20;
 
+/// The manifests of the destination that a check holds at the same time.
+pub(super) const MANIFESTS_AT_ONCE: usize = 64;
+
 /// The largest sum of an image's blobs, 1 PiB in bytes, so that no sum overflows.
 const BLOB_BYTES: u64 = 1 << 50;
 
@@ -113,7 +116,10 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
         })
     });
     let manifests = join_all(queries).await;
-    let images = match read_images(reader, tree, &manifests).await {
+    let images = read_images(reader, tree, &manifests).await;
+    // blobs cost no pulls, and the next image of this reader, such as a signature, has its own
+    reader.release().await;
+    let images = match images {
         Ok(images) => images?,
         Err(error) => {
             let error = reader.named(error);
@@ -195,14 +201,17 @@ pub(crate) async fn incomplete_manifests<S: Source, D: Destination>(
     }
     let present: Vec<Digest> = present.into_iter().collect();
     let (destination, repository) = (target.destination(), &target.repository.repository);
-    let manifests = destination.manifests(repository, &present).await?;
-    incomplete.extend(present.into_iter().filter(|digest| !manifests.contains_key(digest)));
     let mut blobs: HashMap<Digest, (Descriptor, Vec<Digest>)> = HashMap::new();
-    for manifest in manifests.into_values() {
-        reader.remember(&manifest);
-        for blob in image_with_blobs(manifest.clone(), tree)?.blobs {
-            let users = blobs.entry(blob.digest.clone()).or_insert((blob, Vec::new()));
-            users.1.push(manifest.digest().clone());
+    for digests in present.chunks(MANIFESTS_AT_ONCE) {
+        let manifests = destination.manifests(repository, digests).await?;
+        let missing = digests.iter().filter(|digest| !manifests.contains_key(*digest));
+        incomplete.extend(missing.cloned());
+        for (digest, manifest) in manifests {
+            reader.remember(&manifest);
+            for blob in image_with_blobs(manifest, tree)?.blobs {
+                let users = blobs.entry(blob.digest.clone()).or_insert((blob, Vec::new()));
+                users.1.push(digest.clone());
+            }
         }
     }
     let all: Vec<Descriptor> = blobs.values().map(|(blob, _)| blob.clone()).collect();

@@ -104,8 +104,10 @@ pub(crate) async fn plan<S: Source, D: Destination>(
     let mut expected_pulls = None;
     if context.mode != Mode::PlanWithoutPulls {
         reader.learn_allowance(&source).await;
-        expected_pulls = listed_pulls(job, &reader, &source).await;
-        expected_pulls.into_iter().for_each(|pulls| job.queue.expect(pulls));
+        expected_pulls = ExpectedPulls::listed(job, &reader, &source).await;
+        if let Some(expected) = &expected_pulls {
+            job.queue.expect(expected.count(&reader));
+        }
         // before the permit: an image that is earlier in the queue may need one
         job.queue.wait(|| reader.allowance()).await;
     }
@@ -204,6 +206,26 @@ async fn compare<S: Source, D: Destination>(
     source: &Digest,
     tree: Option<&Tree>,
 ) -> Result<Option<Verdict>> {
+    let foreign_layers = job.image.filter.foreign_layers;
+    match compare_tag(job, reader, target, source, tree).await? {
+        Some(Verdict::UpToDate(current))
+            if foreign_layers == ForeignLayers::Copy
+                && foreign::are_missing(&target.repository, reader, &current.digest).await? =>
+        {
+            Ok(None)
+        }
+        verdict => Ok(verdict),
+    }
+}
+
+/// The part of [`compare`] that does not look at foreign layers.
+async fn compare_tag<S: Source, D: Destination>(
+    job: &Job<S, D>,
+    reader: &Reader<S>,
+    target: &JobTarget<D>,
+    source: &Digest,
+    tree: Option<&Tree>,
+) -> Result<Option<Verdict>> {
     let (filter, repository) = (&job.image.filter, &target.repository);
     let digest = match repository.current(&target.tag).await? {
         Some(digest) => digest,
@@ -214,11 +236,6 @@ async fn compare<S: Source, D: Destination>(
             archived => return Ok(archived.map(Verdict::Archived)),
         },
     };
-    if filter.foreign_layers == ForeignLayers::Copy
-        && foreign::are_missing(repository, reader, &digest).await?
-    {
-        return Ok(None);
-    }
     let up_to_date = |platforms: &[Platform], warnings| {
         let platforms = platforms.iter().map(ToString::to_string).collect();
         Ok(Some(Verdict::UpToDate(Current { digest: digest.clone(), platforms, warnings })))
@@ -407,7 +424,7 @@ async fn build_tree<S: Source, D>(
     reader: &Reader<S>,
     source: &Digest,
     mode: Mode,
-    expected_pulls: Option<u64>,
+    expected_pulls: Option<ExpectedPulls>,
 ) -> Result<Option<Arc<Tree>>> {
     let filter = &job.image.filter;
     // the platform of an image is in its configuration: a blob, and blobs are free
@@ -420,35 +437,57 @@ async fn build_tree<S: Source, D>(
         return Ok(None);
     }
     // all of them before the first: an image that does not fit spends none
-    if let (Some(pulls), false) = (expected_pulls, is_free) {
-        reader.reserve(pulls).await?;
+    if let (Some(expected), false) = (expected_pulls, is_free) {
+        reader.reserve(|| expected.count(reader)).await?;
     }
     let tree = tree::build(reader, source, filter, &BTreeSet::new()).await?;
     Ok(Some(Arc::new(tree)))
 }
 
-/// The pulls that the image needs, as far as a listing of the source tells; `None` if nothing is
-/// known, or if the image needs more than a window has: then only its index tells.
-async fn listed_pulls<S: Source, D>(
-    job: &Job<S, D>,
-    reader: &Reader<S>,
-    source: &Digest,
-) -> Option<u64> {
-    let allowance = reader.allowance()?;
-    let listed = reader.listed_images(source_tag(job), source).await?;
-    let filter = &job.image.filter;
-    if listed.iter().any(|image| image.digest == *source) {
-        return Some(1);
+/// The manifests that an image needs, as far as a listing of the source tells.
+struct ExpectedPulls {
+    /// The index, and its images that the filter keeps.
+    manifests: HashSet<Digest>,
+    /// All of the index: the listing does not name the image that one describes.
+    attestations: Vec<Digest>,
+    kept_attestations: usize,
+}
+
+impl ExpectedPulls {
+    /// Returns `None` if nothing is known, or if the image needs more pulls than a window has: then
+    /// only its index tells.
+    async fn listed<S: Source, D>(
+        job: &Job<S, D>,
+        reader: &Reader<S>,
+        source: &Digest,
+    ) -> Option<Self> {
+        let allowance = reader.allowance()?;
+        let listed = reader.listed_images(source_tag(job), source).await?;
+        let filter = &job.image.filter;
+        let mut manifests = HashSet::from([source.clone()]);
+        if listed.iter().any(|image| image.digest == *source) {
+            return Some(Self { manifests, attestations: Vec::new(), kept_attestations: 0 });
+        }
+        let (attestations, images): (Vec<_>, Vec<_>) =
+            listed.iter().partition(|entry| entry.platform.is_unknown());
+        let kept = images.iter().filter(|image| filter.platforms.matches(&image.platform));
+        manifests.extend(kept.map(|image| image.digest.clone()));
+        let kept = manifests.len() - 1;
+        let kept_attestations = match (filter.shape, filter.attestations, &filter.platforms) {
+            (Shape::Flat, ..) | (_, Attestations::Drop, _) => 0,
+            (.., Platforms::All) => attestations.len(),
+            // an image has one of its own
+            (.., Platforms::Only(_)) => attestations.len().min(kept),
+        };
+        let attestations = attestations.iter().map(|entry| entry.digest.clone()).collect();
+        let expected = Self { manifests, attestations, kept_attestations };
+        (expected.count(reader) <= reader.registry.budget.window(allowance)).then_some(expected)
     }
-    let (attestations, images): (Vec<_>, Vec<_>) =
-        listed.iter().partition(|entry| entry.platform.is_unknown());
-    let kept = images.iter().filter(|image| filter.platforms.matches(&image.platform)).count();
-    let attestations = match (filter.shape, filter.attestations, &filter.platforms) {
-        (Shape::Flat, ..) | (_, Attestations::Drop, _) => 0,
-        (.., Platforms::All) => attestations.len(),
-        // an image has one of its own
-        (.., Platforms::Only(_)) => attestations.len().min(kept),
-    };
-    let pulls = (1 + kept + attestations) as u64;
-    (pulls <= reader.registry.budget.window(allowance)).then_some(pulls)
+
+    /// The pulls that these manifests cost now: those in the cache cost none.
+    fn count<S: Source>(&self, reader: &Reader<S>) -> u64 {
+        let manifests = self.manifests.iter().filter(|it| !reader.is_cached(it)).count();
+        let cached = self.attestations.iter().filter(|it| reader.is_cached(it)).count();
+        (manifests + self.kept_attestations.saturating_sub(cached)) as u64
+    }
 }

@@ -43,17 +43,20 @@ pub(crate) struct Repair<'a, S, D> {
 
 impl<S: Source, D: Destination> Repair<'_, S, D> {
     /// Checks every target that is up to date, and repairs it if the mode allows. Updates the rows.
-    pub(crate) async fn run(&self, rows: &mut [Row]) {
+    /// Returns the blob bytes that a plan would read, as far as it can tell.
+    pub(crate) async fn run(&self, rows: &mut [Row]) -> u64 {
+        let mut bytes_to_read: u64 = 0;
         for (target, row) in self.job.targets.iter().zip(rows) {
             let (Outcome::UpToDate, Some(digest)) = (row.outcome, row.digest.clone()) else {
                 continue;
             };
             match self.repair(target, &digest, &mut row.warnings).await {
                 Ok(None) => {}
-                Ok(Some(bytes)) => {
+                Ok(Some(repaired)) => {
                     row.outcome = self.context.copied_outcome();
                     row.reason = Some(Reason::Repaired);
-                    row.bytes_pushed = bytes;
+                    row.bytes_pushed = repaired.bytes_pushed;
+                    bytes_to_read = bytes_to_read.saturating_add(repaired.bytes_to_read);
                 }
                 Err(error) => {
                     let problem = format!("cannot check the content of {digest}");
@@ -62,10 +65,10 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
                 }
             }
         }
+        bytes_to_read
     }
 
-    /// Returns `None` if the image is complete, else the blob bytes that were missing; or
-    /// `Some(None)` if only a pull could tell them.
+    /// Returns `None` if the image is complete.
     ///
     /// Leaves archived manifests as they are, with a warning, unless the filter restores them.
     async fn repair(
@@ -73,7 +76,7 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
         target: &JobTarget<D>,
         digest: &Digest,
         warnings: &mut Vec<String>,
-    ) -> Result<Option<Option<u64>>> {
+    ) -> Result<Option<Repaired>> {
         let (limits, reader, mode) = (self.limits, &self.plan.reader, self.context.mode);
         let at_destination = DestinationReader { repository: &target.repository, reader };
         let foreign_layers = self.job.image.filter.foreign_layers;
@@ -86,7 +89,7 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
         let spends_no_pull = mode == Mode::PlanWithoutPulls && is_metered;
         let mut tree = match current.await {
             Err(error) if error.kind() == Kind::NotFound && spends_no_pull => {
-                return Ok(Some(None));
+                return Ok(Some(Repaired::default()));
             }
             // an index is missing
             Err(error) if error.kind() == Kind::NotFound => {
@@ -112,13 +115,15 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
             return Ok(None);
         }
         if spends_no_pull && !incomplete.iter().all(|digest| reader.is_cached(digest)) {
-            return Ok(Some(None));
+            return Ok(Some(Repaired::default()));
         }
         let (targets, tree) = (slice::from_ref(&target), &tree);
         let (check, progress) = (Check::Deep, Arc::default());
         let copy = TreeCopy { limits, reader, tree, targets, check, progress };
-        copy.run(mode).await.map_err(Unserved::into_error)?;
-        target.failure().map_or(Ok(Some(Some(target.pushed.value()))), Err)
+        let copied = copy.run(mode).await.map_err(Unserved::into_error)?;
+        let bytes_pushed = Some(target.pushed.value());
+        let repaired = Repaired { bytes_pushed, bytes_to_read: copied.bytes_to_read };
+        target.failure().map_or(Ok(Some(repaired)), Err)
     }
 }
 
@@ -129,6 +134,14 @@ async fn archived_manifests<D: Destination>(
 ) -> Result<HashSet<Digest>> {
     let digests: Vec<Digest> = digests.iter().cloned().collect();
     target.destination().archived_manifests(&target.repository.repository, &digests).await
+}
+
+/// What the repair of an image pushed, or in a plan would push and read.
+#[derive(Default)]
+struct Repaired {
+    /// The blob bytes that were missing; `None` if only a pull could tell.
+    bytes_pushed: Option<u64>,
+    bytes_to_read: u64,
 }
 
 /// Reads manifests at the destination.

@@ -145,21 +145,21 @@ impl Reservation {
     }
 
     /// Changes the reservation to this many unused pulls, and waits for pulls that other images
-    /// may return.
+    /// may return. Counts the pulls in each attempt.
     ///
     /// # Errors
     /// [`Kind::PullLimit`] if they are not left and no image can return them; [`Kind::Quota`] if
     /// the limit is too low.
     pub(crate) async fn resize(
         &mut self,
-        pulls: u64,
+        pulls: impl Fn() -> u64,
         allowance: impl Fn() -> Option<Allowance>,
     ) -> Result<()> {
         let mut changes = self.budget.state.subscribe();
         loop {
             changes.mark_unchanged();
             let resized = match allowance() {
-                Some(allowance) => self.try_resize(pulls, allowance),
+                Some(allowance) => self.try_resize(&pulls, allowance),
                 None => Some(Ok(())),
             };
             if let Some(resized) = resized {
@@ -175,7 +175,7 @@ impl Reservation {
         allowance: impl Fn() -> Option<Allowance>,
     ) -> Result<Option<PromisedPull>> {
         if self.left == 0 {
-            self.resize(1, allowance).await?;
+            self.resize(|| 1, allowance).await?;
         }
         // free pulls are not promised
         if self.left == 0 {
@@ -199,13 +199,15 @@ impl Reservation {
     }
 
     /// One attempt of [`Self::resize`]; `None` if other images may return pulls.
-    fn try_resize(&mut self, pulls: u64, allowance: Allowance) -> Option<Result<()>> {
+    fn try_resize(&mut self, pulls: &impl Fn() -> u64, allowance: Allowance) -> Option<Result<()>> {
         let budget = Arc::clone(&self.budget);
         let (limit, window) = (allowance.limit, budget.window(allowance));
-        let all = self.taken + pulls;
         let mut result = None;
         budget.state.send_if_modified(|state| {
             self.stop_waiting(state);
+            // under the lock: a manifest is cached before its promised pull ends
+            let pulls = pulls();
+            let all = self.taken + pulls;
             let free = budget.free(allowance, state.promised);
             let more = pulls.saturating_sub(self.left);
             let before = self.left;
@@ -263,7 +265,10 @@ fn limit_reached(pulls: u64, free: u64) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicU64, Ordering::Relaxed},
+        time::Duration,
+    };
 
     use futures::FutureExt;
 
@@ -285,28 +290,28 @@ mod tests {
     async fn a_pull_is_promised_once_and_an_unused_one_is_returned() {
         let budget = Arc::new(PullBudget::new(20));
         let (mut first, mut second) = (reservation(&budget), reservation(&budget));
-        first.resize(5, || allowance(30)).await.unwrap();
-        assert!(second.resize(6, || allowance(30)).now_or_never().is_none(), "it waits");
+        first.resize(|| 5, || allowance(30)).await.unwrap();
+        assert!(second.resize(|| 6, || allowance(30)).now_or_never().is_none(), "it waits");
         drop(first.take(|| allowance(30)).await.unwrap());
-        assert!(second.resize(6, || allowance(29)).now_or_never().is_none(), "it still waits");
-        first.resize(3, || allowance(29)).await.unwrap();
-        second.resize(6, || allowance(29)).await.unwrap();
+        assert!(second.resize(|| 6, || allowance(29)).now_or_never().is_none(), "it still waits");
+        first.resize(|| 3, || allowance(29)).await.unwrap();
+        second.resize(|| 6, || allowance(29)).await.unwrap();
         drop((first, second));
         let mut third = reservation(&budget);
-        third.resize(9, || allowance(29)).await.unwrap();
+        third.resize(|| 9, || allowance(29)).await.unwrap();
     }
 
     #[tokio::test]
     async fn an_image_waits_for_returned_pulls_and_is_deferred_when_none_can_be_returned() {
         let budget = Arc::new(PullBudget::new(0));
         let (mut first, mut second) = (reservation(&budget), reservation(&budget));
-        first.resize(8, || allowance(10)).await.unwrap();
-        let mut waiting = Box::pin(second.resize(4, || allowance(10)));
+        first.resize(|| 8, || allowance(10)).await.unwrap();
+        let mut waiting = Box::pin(second.resize(|| 4, || allowance(10)));
         assert!(waiting.as_mut().now_or_never().is_none());
-        first.resize(6, || allowance(10)).await.unwrap();
+        first.resize(|| 6, || allowance(10)).await.unwrap();
         waiting.await.unwrap();
         drop(first);
-        assert_eq!(kind(second.resize(11, || allowance(10)).await), Kind::PullLimit);
+        assert_eq!(kind(second.resize(|| 11, || allowance(10)).await), Kind::PullLimit);
         assert_eq!(budget.state.borrow().promised, 0, "a deferred image holds nothing");
     }
 
@@ -314,11 +319,11 @@ mod tests {
     async fn images_that_wait_for_each_others_pulls_do_not_wait_for_ever() {
         let budget = Arc::new(PullBudget::new(0));
         let (mut first, mut second) = (reservation(&budget), reservation(&budget));
-        first.resize(5, || allowance(10)).await.unwrap();
-        second.resize(5, || allowance(10)).await.unwrap();
-        let mut waiting = Box::pin(first.resize(6, || allowance(10)));
+        first.resize(|| 5, || allowance(10)).await.unwrap();
+        second.resize(|| 5, || allowance(10)).await.unwrap();
+        let mut waiting = Box::pin(first.resize(|| 6, || allowance(10)));
         assert!(waiting.as_mut().now_or_never().is_none());
-        assert_eq!(kind(second.resize(6, || allowance(10)).await), Kind::PullLimit);
+        assert_eq!(kind(second.resize(|| 6, || allowance(10)).await), Kind::PullLimit);
         waiting.await.unwrap();
     }
 
@@ -326,12 +331,12 @@ mod tests {
     async fn an_image_that_stops_waiting_is_not_counted_as_waiting() {
         let budget = Arc::new(PullBudget::new(0));
         let (mut first, mut second) = (reservation(&budget), reservation(&budget));
-        first.resize(5, || allowance(10)).await.unwrap();
-        second.resize(5, || allowance(10)).await.unwrap();
-        assert!(first.resize(6, || allowance(10)).now_or_never().is_none());
+        first.resize(|| 5, || allowance(10)).await.unwrap();
+        second.resize(|| 5, || allowance(10)).await.unwrap();
+        assert!(first.resize(|| 6, || allowance(10)).now_or_never().is_none());
         drop(first);
         assert_eq!(budget.state.borrow().held_by_waiting, 0);
-        second.resize(10, || allowance(10)).await.unwrap();
+        second.resize(|| 10, || allowance(10)).await.unwrap();
     }
 
     #[tokio::test]
@@ -356,20 +361,39 @@ mod tests {
     async fn a_reservation_above_the_whole_limit_fails() {
         let budget = Arc::new(PullBudget::new(20));
         let mut image = reservation(&budget);
-        assert_eq!(kind(image.resize(81, || allowance(100)).await), Kind::Quota);
-        image.resize(80, || allowance(100)).await.unwrap();
+        assert_eq!(kind(image.resize(|| 81, || allowance(100)).await), Kind::Quota);
+        image.resize(|| 80, || allowance(100)).await.unwrap();
         drop(image.take(|| allowance(100)).await.unwrap());
-        assert_eq!(kind(image.resize(80, || allowance(99)).await), Kind::Quota, "one was spent");
+        assert_eq!(kind(image.resize(|| 80, || allowance(99)).await), Kind::Quota, "one was spent");
         // the next image of the reader, such as a signature
         image.release();
-        image.resize(79, || allowance(99)).await.unwrap();
+        image.resize(|| 79, || allowance(99)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_image_that_waits_counts_its_pulls_again() {
+        let budget = Arc::new(PullBudget::new(0));
+        let (mut first, mut second) = (reservation(&budget), reservation(&budget));
+        let uncached = AtomicU64::new(9);
+        first.resize(|| 9, || allowance(12)).await.unwrap();
+        let pulls = || uncached.load(Relaxed);
+        let mut waiting = Box::pin(second.resize(pulls, || allowance(3)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        // the first image reads what the second needs
+        for left in (0..9).rev() {
+            let pull = first.take(|| allowance(12)).await.unwrap();
+            uncached.store(left, Relaxed);
+            drop(pull);
+        }
+        waiting.await.unwrap();
+        assert_eq!(budget.state.borrow().promised, 0);
     }
 
     #[tokio::test]
     async fn free_pulls_are_not_counted() {
         let budget = Arc::new(PullBudget::new(20));
         let mut image = reservation(&budget);
-        image.resize(1_000_000, || None).await.unwrap();
+        image.resize(|| 1_000_000, || None).await.unwrap();
         assert!(image.take(|| None).await.unwrap().is_none());
         assert_eq!(budget.state.borrow().promised, 0);
     }

@@ -94,16 +94,17 @@ impl<S: Source> Reader<S> {
         Self { registry, repository, queue, reservation }
     }
 
-    /// Reserves at least this many pulls, if the registry limits pulls.
-    pub(crate) async fn reserve(&self, pulls: u64) -> Result<()> {
+    /// Reserves this many pulls, if the registry limits pulls. Counts them again while it waits:
+    /// other images may read the same manifests.
+    pub(crate) async fn reserve(&self, pulls: impl Fn() -> u64) -> Result<()> {
         self.reservation.lock().await.resize(pulls, || self.allowance()).await
     }
 
     /// Reserves exactly the pulls of these manifests, the last ones of the image, and lets later
     /// images reserve.
     pub(crate) async fn reserve_last(&self, manifests: &[&Digest]) -> Result<()> {
-        let pulls = manifests.iter().filter(|digest| !self.is_cached(digest)).count();
-        let reserved = self.reserve(pulls as u64).await;
+        let pulls = || manifests.iter().filter(|digest| !self.is_cached(digest)).count() as u64;
+        let reserved = self.reserve(pulls).await;
         self.queue.release();
         reserved
     }
