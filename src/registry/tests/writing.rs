@@ -649,12 +649,13 @@ async fn existing_content_is_queried_by_head_and_a_missing_repository_differs_fr
 
 #[tokio::test]
 async fn a_damaged_manifest_of_a_destination_counts_as_missing() {
-    for damaged in ["other content", "<html>please log in</html>"] {
+    for damaged in [MANIFEST, "<html>please log in</html>"] {
         let fake = Fake::new(move |asked| {
             let is_damaged = asked.line.contains(Digest::of(b"x").as_str());
             reply(200, if is_damaged { damaged } else { MANIFEST })
-        });
-        let registry = fake.await.anonymous("r.example.com");
+        })
+        .await;
+        let registry = fake.anonymous("r.example.com");
         let digests = [Digest::of(MANIFEST.as_bytes()), Digest::of(b"x")];
         let found = registry.manifests(&"a/b".parse().unwrap(), &digests).await.unwrap();
         assert_eq!(found.into_keys().collect::<Vec<_>>(), digests[..1]);
