@@ -149,6 +149,11 @@ impl Authenticator {
         }
     }
 
+    /// The connections to the registry and its token service.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     /// Waits for the login of a request with this scope.
     pub(crate) async fn authorize(&self, scope: &Scope) -> Result<Authorization> {
         if let CredentialProvider::Login(login) = &self.credentials {
@@ -359,9 +364,12 @@ impl Authenticator {
     }
 
     /// The identity for this token service: anonymous for one that does not belong to the registry.
+    /// A token for the registry itself is returned for every service, and sent to none.
     async fn identity_at(&self, realm: &Url, repository: &Repository) -> Result<FoundIdentity> {
         let found = self.identity(repository).await?;
-        if matches!(found.identity, ClientIdentity::Anonymous) || self.is_trusted(realm) {
+        let is_kept =
+            matches!(found.identity, ClientIdentity::Anonymous | ClientIdentity::Bearer(_));
+        if is_kept || self.is_trusted(realm) {
             return Ok(found);
         }
         if !self.has_warned.swap(true, Relaxed) {

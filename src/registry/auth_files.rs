@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use super::public_registries::PublicRegistry;
@@ -25,15 +26,17 @@ pub(crate) struct AuthFile {
 }
 
 /// A place in which credentials may be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum AuthLocation {
     /// The text itself is in this variable.
-    Variable(&'static str, String),
-    /// A file that may be missing.
+    Variable(&'static str, SecretString),
+    /// A file at a usual place. It may be missing, and it may belong to another user.
     File(PathBuf),
+    /// A file in the directory that a variable names: it may be missing.
+    FileBelow(&'static str, PathBuf),
     /// A file that a variable names: it must exist.
     NamedFile(&'static str, PathBuf),
-    /// A file without the table `auths`.
+    /// A file at a usual place, without the table `auths`.
     LegacyFile(PathBuf),
 }
 
@@ -46,10 +49,12 @@ pub(crate) fn locations(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Auth
     let mut found = Vec::new();
     // GitLab's runner and Docker read the text of a file here
     if let Some(text) = set("DOCKER_AUTH_CONFIG").and_then(|text| text.into_string().ok()) {
-        found.push(AuthLocation::Variable("DOCKER_AUTH_CONFIG", text));
+        found.push(AuthLocation::Variable("DOCKER_AUTH_CONFIG", text.into()));
     }
-    let docker = path("DOCKER_CONFIG").or_else(|| below_home(".docker"));
-    found.extend(docker.map(|folder| AuthLocation::File(folder.join("config.json"))));
+    let docker = path("DOCKER_CONFIG").map(|folder| folder.join("config.json"));
+    let docker = docker.map(|file| AuthLocation::FileBelow("DOCKER_CONFIG", file));
+    let usual = || below_home(".docker/config.json").map(AuthLocation::File);
+    found.extend(docker.or_else(usual));
     if let Some(file) = path("REGISTRY_AUTH_FILE") {
         // it replaces the other places of skopeo and podman
         found.push(AuthLocation::NamedFile("REGISTRY_AUTH_FILE", file));
@@ -79,23 +84,42 @@ fn user_id() -> Option<u32> {
 }
 
 impl AuthLocation {
-    /// Reads the place; `None` if a file that may be missing is missing.
+    /// Reads the place; `None` if a file that may be missing is missing. A file at a usual place that
+    /// this user must not read counts as missing, with a warning: podman's belongs to root on many
+    /// machines.
+    ///
+    /// Source: containers/skopeo#942, #1240.
     ///
     /// # Errors
     /// [`Kind::Configuration`] for an unreadable or invalid file. Its content is not quoted.
     pub(crate) fn read(&self) -> Result<Option<AuthFile>> {
+        self.read_with(|path| fs::read(path))
+    }
+
+    fn read_with(&self, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Option<AuthFile>> {
         let (name, text) = match self {
-            Self::Variable(name, text) => ((*name).to_owned(), text.clone().into_bytes()),
-            Self::File(path) | Self::LegacyFile(path) | Self::NamedFile(_, path) => {
+            Self::Variable(name, text) => {
+                let text = text.expose_secret().as_bytes();
+                return AuthFile::parse((*name).to_owned(), text).map(Some);
+            }
+            Self::File(path)
+            | Self::LegacyFile(path)
+            | Self::FileBelow(_, path)
+            | Self::NamedFile(_, path) => {
                 let name = path.display().to_string();
-                match fs::read(path) {
+                let is_usual = matches!(self, Self::File(_) | Self::LegacyFile(_));
+                match read(path) {
                     Ok(text) => (name, text),
                     Err(error) if is_missing(&error) && !matches!(self, Self::NamedFile(..)) => {
                         return Ok(None);
                     }
+                    Err(error) if is_usual && error.kind() == io::ErrorKind::PermissionDenied => {
+                        tracing::warn!("`{name}` is not used for logins: {error}");
+                        return Ok(None);
+                    }
                     Err(error) => {
                         let problem = match self {
-                            Self::NamedFile(variable, _) => {
+                            Self::NamedFile(variable, _) | Self::FileBelow(variable, _) => {
                                 format!("cannot read `{name}`, which `{variable}` names")
                             }
                             _ => format!("cannot read `{name}`"),
@@ -380,26 +404,47 @@ mod tests {
             locations(&|name| variables.get(name).map(|value| OsString::from(*value)))
         };
         let file = |path: &str| AuthLocation::File(path.into());
-        let all = at(&[
+        let shown = |found: Vec<AuthLocation>| {
+            found.iter().map(|location| format!("{location:?}")).collect::<Vec<_>>()
+        };
+        let all = shown(at(&[
             ("HOME", "/h"),
             ("DOCKER_CONFIG", "/d"),
-            ("DOCKER_AUTH_CONFIG", "{}"),
+            ("DOCKER_AUTH_CONFIG", "hunter2"),
             ("XDG_RUNTIME_DIR", "/x"),
-        ]);
-        let expected = [
-            AuthLocation::Variable("DOCKER_AUTH_CONFIG", "{}".to_owned()),
-            file("/d/config.json"),
+        ]));
+        assert!(all[0].contains("DOCKER_AUTH_CONFIG") && !all[0].contains("hunter2"), "{all:?}");
+        let expected = shown(vec![
+            AuthLocation::FileBelow("DOCKER_CONFIG", "/d/config.json".into()),
             file("/x/containers/auth.json"),
             file("/h/.config/containers/auth.json"),
             AuthLocation::LegacyFile("/h/.dockercfg".into()),
-        ];
-        assert_eq!(all, expected);
+        ]);
+        assert_eq!(all[1..], expected);
         let named = at(&[("HOME", "/h"), ("REGISTRY_AUTH_FILE", "/r"), ("XDG_RUNTIME_DIR", "/x")]);
-        let expected = [
+        let expected = vec![
             file("/h/.docker/config.json"),
             AuthLocation::NamedFile("REGISTRY_AUTH_FILE", "/r".into()),
         ];
-        assert_eq!(named, expected);
+        assert_eq!(shown(named), shown(expected));
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_an_error_only_if_a_variable_names_it_or_its_directory() {
+        let path = || PathBuf::from("/run/containers/1000/auth.json");
+        for (location, is_error) in [
+            (AuthLocation::File(path()), false),
+            (AuthLocation::LegacyFile(path()), false),
+            (AuthLocation::FileBelow("DOCKER_CONFIG", path()), true),
+            (AuthLocation::NamedFile("REGISTRY_AUTH_FILE", path()), true),
+        ] {
+            let read = location.read_with(|_| Err(io::ErrorKind::PermissionDenied.into()));
+            assert_eq!(read.as_ref().is_err(), is_error, "{location:?}");
+            assert!(read.ok().flatten().is_none(), "{location:?}");
+            // other failures are no missing files
+            let failed = location.read_with(|_| Err(io::ErrorKind::Other.into()));
+            assert!(failed.is_err(), "{location:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Handles logins, connection permits, counters, redirects and refusals, so that its callers
 //! contain the protocol only. A response holds its permit (`max_connections`) until its body is
-//! read or dropped. Nothing else is waited for while a permit is held.
+//! read or dropped. The only other wait under a permit is the login at another registry that this one
+//! redirects to.
 
 use std::{
     collections::HashMap,
@@ -48,7 +49,10 @@ pub struct Registry {
     pub(crate) base: Url,
     pub(crate) public: &'static PublicRegistry,
     pub(crate) context: Arc<HostContext>,
+    /// Trusts the registry's CA and presents the client certificate for it.
     pub(crate) transport: Transport,
+    /// The run's: for hosts that the registry or a manifest chooses.
+    pub(crate) outside: Transport,
     pub(crate) mirrors: Vec<RegistryMirror>,
     /// The blobs that mirrors sent.
     pub(crate) mirrored: Mutex<HashMap<Digest, MirroredBlob>>,
@@ -122,15 +126,8 @@ impl Registry {
             Ok(RegistryMirror { registry, is_gone: AtomicBool::new(false) })
         });
         let mirrors = mirrors.collect::<Result<_>>()?;
-        // other hosts do not trust its CA
-        let transport = match &settings.certificate {
-            Some(certificate) => transport.trusting(certificate),
-            None => transport.clone(),
-        };
-        let transport = match &settings.client_certificate {
-            Some(certificate) => transport.presenting(certificate),
-            None => transport,
-        };
+        // also for redirects without a login: a private registry's storage has the same CA
+        let (outside, transport) = (transport.clone(), settings.transport(transport));
         let auth = Authenticator::new(&host, &base, &settings, &transport, &context);
         let max_connections = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
@@ -139,6 +136,7 @@ impl Registry {
             base,
             context,
             transport,
+            outside,
             mirrors,
             mirrored: Mutex::default(),
             uploads: UploadMode::new(settings.allows_chunks),
@@ -342,7 +340,7 @@ impl Registry {
         let limiter = self.rate_limiter(method, *operation);
         let permit = self.permit(limiter).await;
         let mut secrets = self.auth.secrets(authorization);
-        // the login at another registry, for the next request
+        // the login at another registry and the connection to it, for the next request
         let mut login_elsewhere = None;
         let mut url = request.url.clone();
         for redirects in 0..=REDIRECTS {
@@ -350,7 +348,10 @@ impl Registry {
             *hop.headers_mut() = request.headers.clone();
             let is_own = self.owns(&url);
             let was_logged_in_elsewhere = login_elsewhere.is_some();
-            let login = login_elsewhere.take();
+            let (login, transport) = match login_elsewhere.take() {
+                Some((login, transport)) => (Some(login), transport),
+                None => (None, self.transport.clone()),
+            };
             if let Some(value) = login.or_else(|| authorization.filter(|_| is_own).cloned()) {
                 hop.headers_mut().insert(header::AUTHORIZATION, value);
             }
@@ -360,7 +361,7 @@ impl Registry {
                 *hop.body_mut() = Some(request.body.clone().into());
             }
             let subject = self.redacted_subject(method, &url, scope, &secrets);
-            let mut response = self.transport.send(*pool, hop, &self.context, &subject).await?;
+            let mut response = transport.send(*pool, hop, &self.context, &subject).await?;
             secrets.add_to_response(&mut response);
             if is_own {
                 self.record_allowance(response.headers());
@@ -372,7 +373,9 @@ impl Registry {
             }
             if !status.is_redirection() {
                 let rejected = self.rejected(response, &subject, *operation, limiter).await;
-                if status == StatusCode::FORBIDDEN && redirects > 0 && !is_own {
+                // a registry that others lead to refuses for its own reasons
+                let is_storage = redirects > 0 && !is_own && !url.path().starts_with("/v2/");
+                if status == StatusCode::FORBIDDEN && is_storage {
                     return Err(expired_redirect(rejected.error));
                 }
                 if is_own || !rejected.wants_login {
@@ -385,7 +388,8 @@ impl Registry {
                 };
                 let offered = &rejected.challenges;
                 let login = other.auth.reauthorize(Authorization::none(), &other.scope, offered);
-                login_elsewhere = login.await?.and_then(|login| login.header);
+                login_elsewhere = (login.await?.and_then(|login| login.header))
+                    .map(|header| (header, other.auth.transport().clone()));
                 secrets.add_identities(other.auth.used_identities());
                 if login_elsewhere.is_none() {
                     let hint = format!(
@@ -409,7 +413,7 @@ impl Registry {
     }
 
     /// The login of the other registry that this URL belongs to; `None` if it is not the URL of a
-    /// repository's content. That registry's own credentials are used, or none.
+    /// repository's content. That registry's own credentials and certificates are used, or none.
     fn redirect_target(&self, url: &Url) -> Option<RedirectTarget> {
         let host: Host = authority(url).parse().ok()?;
         let path = url.path().strip_prefix("/v2/")?;
@@ -419,8 +423,8 @@ impl Registry {
         let auth = targets.entry(host.clone()).or_insert_with(|| {
             let settings = self.other_registries.get(&host).cloned().unwrap_or_default();
             let base = url.join("/").unwrap_or_else(|_| url.clone());
-            let (transport, context) = (&self.transport, &self.context);
-            Arc::new(Authenticator::new(&host, &base, &settings, transport, context))
+            let transport = settings.transport(&self.outside);
+            Arc::new(Authenticator::new(&host, &base, &settings, &transport, &self.context))
         });
         Some(RedirectTarget { auth: Arc::clone(auth), scope })
     }

@@ -1,6 +1,7 @@
 //! Reads a foreign layer from the URLs in its descriptor, if the registry does not serve it.
 //!
-//! The URLs come from a manifest: their hosts receive no credentials, and the content is verified as
+//! The URLs come from a manifest: their hosts receive no credentials and no client certificate, the
+//! registry's CA is not trusted for them, and the content is verified as
 //! any blob is.
 //!
 //! Source: OCI image specification, "Content Descriptors", `urls`.
@@ -62,7 +63,7 @@ impl Registry {
             request.headers_mut().insert(header::ACCEPT_ENCODING, identity);
             range::add(request.headers_mut(), from);
             let pool = ConnectionPool::of(layer);
-            let response = self.transport.send(pool, request, &self.context, &subject).await?;
+            let response = self.outside.send(pool, request, &self.context, &subject).await?;
             if response.status().is_success() {
                 let response = ApiResponse { subject, url, response, permit, stall };
                 let surplus = range::bytes_to_skip(&response, layer, from)?;

@@ -3,6 +3,8 @@
 //! No redirect leads from HTTPS to plain HTTP. No error shows a part of a path that may be a
 //! signature.
 
+use std::{error::Error as StdError, iter::successors};
+
 use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
@@ -55,6 +57,14 @@ pub(crate) fn expired_redirect(refusal: Error) -> Error {
     Error::new(Kind::Unavailable, "the host that the registry redirects to refuses the request")
         .because(refusal)
         .hint("check the clock, and the proxies and firewalls in front of that host")
+}
+
+/// Returns `true` for the error of [`expired_redirect`]: the registry itself did not fail.
+pub(crate) fn is_expired_redirect(error: &Error) -> bool {
+    let mut causes = successors(error.source(), |&cause| cause.source());
+    let is_refusal = |cause: &Error| cause.kind() == Kind::Denied;
+    error.kind() == Kind::Unavailable
+        && causes.any(|cause| cause.downcast_ref().is_some_and(is_refusal))
 }
 
 /// Returns `true` if `to` is an HTTP URL, and not plain HTTP after HTTPS.

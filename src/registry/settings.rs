@@ -9,6 +9,7 @@ use super::{
     credentials::Credentials,
     public_registries::PublicRegistry,
     rate_limit::RateLimiters,
+    transport::Transport,
 };
 use crate::model::{Error, Host, Kind, Result};
 
@@ -51,6 +52,16 @@ impl Default for ConnectionSettings {
             other_registries: Arc::default(),
             rate_limits: RateLimiters::default(),
         }
+    }
+}
+
+impl ConnectionSettings {
+    /// The connections to the registry, with its certificates.
+    pub(crate) fn transport(&self, outside: &Transport) -> Transport {
+        let trusting = self.certificate.as_ref().map(|trusted| outside.trusting(trusted));
+        let transport = trusting.unwrap_or_else(|| outside.clone());
+        let client = self.client_certificate.as_ref();
+        client.map(|presented| transport.presenting(presented)).unwrap_or(transport)
     }
 }
 

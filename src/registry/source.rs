@@ -10,6 +10,7 @@ use std::{
 use super::{
     client::{MirroredBlob, Registry},
     content::Absence,
+    redirect::is_expired_redirect,
 };
 use crate::{
     model::{
@@ -139,7 +140,8 @@ async fn first_of_mirrors<'a, T, F: Future<Output = Result<T>>>(
             Ok(found) => return Some(found),
             Err(error) => {
                 let is_gone =
-                    matches!(error.kind(), Kind::Unavailable | Kind::Stalled | Kind::Configuration);
+                    matches!(error.kind(), Kind::Unavailable | Kind::Stalled | Kind::Configuration)
+                        && !is_expired_redirect(&error);
                 mirror.is_gone.fetch_or(is_gone, Relaxed);
                 tracing::debug!(mirror = %mirror.registry.host, ?error, "the mirror failed, using the registry");
             }

@@ -3,7 +3,7 @@
 //! No consumer receives the last chunk of a blob with a wrong digest or length, so that its upload
 //! cannot complete.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::join_all, stream};
@@ -20,6 +20,10 @@ use crate::model::{
     event::Progress,
     platform::known_platform,
 };
+
+/// The longest wait inside a transfer for a source that asks to wait. The destination's request is
+/// open meanwhile: all attempts together must take less than a starving upload may.
+const WAIT_INSIDE: Duration = Duration::from_secs(30);
 
 /// Chunks that wait for the slowest of several consumers, each at most about half a MiB.
 const TEE_DEPTH: usize = 1;
@@ -172,7 +176,9 @@ impl<S: Source> Download<S> {
                     // a trickle has bytes, and still counts
                     self.fruitless = (self.fruitless + 1).max(self.throughput.trickles);
                     tracing::debug!(blob = %self.blob.digest, offset = self.offset, %error, "the download broke");
-                    sleep(self.context.grant_retry(error, self.fruitless)?).await;
+                    // before the first byte no upload waits
+                    let longest = if self.offset > 0 { WAIT_INSIDE } else { Duration::MAX };
+                    sleep(self.context.grant_retry_within(longest, error, self.fruitless)?).await;
                 }
             }
         }

@@ -91,18 +91,19 @@ impl Default for MaxWait {
 
 impl MaxWait {
     /// The error for an image that waits for the next run, because the source asks to wait longer
-    /// or has asked too often.
-    fn deferred(&self, error: Error, asked: Duration) -> Error {
+    /// or has asked too often. No option allows more than `longest`.
+    fn deferred(&self, error: Error, asked: Duration, longest: Duration) -> Error {
         // a longer one is made up, and its date may not exist
         let asked = Duration::from_secs(asked.as_secs().min(365 * 24 * 3600));
         let problem =
             format!("the registry asks to wait for {}", humantime::format_duration(asked));
         let time = humantime::format_rfc3339_seconds(SystemTime::now() + asked);
         let option = match self.deadline {
-            Some(_) if asked <= self.limit => "--deadline",
-            _ => "--max-wait",
+            _ if asked > longest => "",
+            Some(_) if asked <= self.limit => ", or raise `--deadline`",
+            _ => ", or raise `--max-wait`",
         };
-        let hint = format!("run again after {time}, or raise `{option}`");
+        let hint = format!("run again after {time}{option}");
         Error::new(Kind::PullLimit, problem).because(error).hint(hint)
     }
 
@@ -187,7 +188,9 @@ impl HostContext {
                     self.policy.record_success();
                     return Ok(value);
                 }
-                Err(error) => sleep(self.spend_retry(retry, error, attempt)?).await,
+                Err(error) => {
+                    sleep(self.spend_retry(retry, error, attempt, Duration::MAX)?).await;
+                }
             }
             attempt += 1;
         }
@@ -198,17 +201,39 @@ impl HostContext {
     /// # Errors
     /// The same error, exhausted, if there is no further attempt.
     pub fn grant_retry(&self, error: Error, attempt: u32) -> Result<Duration> {
-        self.spend_retry(self.policy.retry, error, attempt)
+        self.spend_retry(self.policy.retry, error, attempt, Duration::MAX)
     }
 
-    fn spend_retry(&self, retry: Retry, error: Error, attempt: u32) -> Result<Duration> {
+    /// Like [`grant_retry`](Self::grant_retry), inside a transfer that another side waits for: a
+    /// source that asks to wait longer than `longest` is left to the next run.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn grant_retry_within(
+        &self,
+        longest: Duration,
+        error: Error,
+        attempt: u32,
+    ) -> Result<Duration> {
+        self.spend_retry(self.policy.retry, error, attempt, longest)
+    }
+
+    fn spend_retry(
+        &self,
+        retry: Retry,
+        error: Error,
+        attempt: u32,
+        longest: Duration,
+    ) -> Result<Duration> {
         let asked = error.retry_after().filter(|_| error.is_transient());
         let wait = match (self.policy.max_wait, asked) {
-            (Some(max), Some(asked)) if attempt < retry.attempts && max.allows(asked) => {
+            (Some(max), Some(asked))
+                if attempt < retry.attempts && asked <= longest && max.allows(asked) =>
+            {
                 Some(asked)
             }
             (Some(max), Some(asked)) if error.kind() == Kind::Throttled => {
-                return Err(max.deferred(error, asked));
+                return Err(max.deferred(error, asked, longest));
             }
             (Some(_), Some(_)) => None,
             _ => retry.wait(&error, attempt),

@@ -21,7 +21,8 @@ use crate::model::{Error, Kind, Result, event::Counter};
 /// The lowest accepted throughput of a blob, in bytes per second on average.
 const TRICKLE: u64 = 1_024;
 
-/// The longest wait of an upload for its source, which gives up by itself far earlier.
+/// The longest wait of an upload for its source, which gives up by itself earlier: a download waits
+/// 30 s at most between its attempts, also for a source that asks for more.
 const STARVATION: Duration = Duration::from_secs(600);
 
 /// The longest times without data. Only a tag listing has a total timeout.

@@ -97,6 +97,19 @@ async fn a_foreign_token_service_receives_neither_password_nor_refresh_token() {
 }
 
 #[tokio::test]
+async fn a_token_for_the_registry_itself_is_used_whatever_token_service_the_registry_names() {
+    let mut registry = authenticator("r.example.com", "https://r.example.com/", None);
+    registry.credentials = CredentialProvider::Fixed(ClientIdentity::Bearer("own".into()));
+    let realm = "https://tokens.example.com/token".parse().unwrap();
+    let wanted = TokenRequest { realm, service: None, scopes: Vec::new(), account: None };
+    let scope = Scope::new(&"a".parse().unwrap(), Permission::Pull);
+    // no request is sent: nothing listens at that service
+    let authorization = registry.token(wanted, &scope).await.unwrap();
+    assert_eq!(authorization.header.unwrap().to_str().unwrap(), "Bearer own");
+    assert!(!registry.has_warned.load(Relaxed));
+}
+
+#[tokio::test]
 async fn requests_wait_for_the_first_response_but_not_after_a_failure() {
     let registry = authenticator("r.example.com", "https://r.example.com/", None);
     let scope = Scope::new(&"a".parse().unwrap(), Permission::Pull);

@@ -22,8 +22,8 @@ use crate::{
     },
     registry::{ConnectionSettings, Credentials, Network, Registry, Scheme, Transport},
     remote::{
-        Destination, HostContext, OutagePolicy, PullLimits, RetryPolicy, Source, StallTimeouts,
-        TrafficStats, body::verified, retry::Retry,
+        Destination, HostContext, MaxWait, OutagePolicy, PullLimits, RetryPolicy, Source,
+        StallTimeouts, TrafficStats, body::verified, retry::Retry,
     },
 };
 
@@ -358,6 +358,27 @@ async fn mirrors_are_asked_first_for_content_by_digest_and_never_for_tags() {
 }
 
 #[tokio::test]
+async fn a_refusal_by_the_storage_of_a_mirror_does_not_disable_the_mirror() {
+    let fake = Fake::new(|asked| match asked.line.split(['/', ' ']).nth(1).unwrap() {
+        "cdn.example.com" => reply(403, "<Error>Request has expired</Error>"),
+        "mirror.gcr.io" if asked.line.contains("/blobs/") => {
+            with(reply(307, ""), "location", "https://cdn.example.com/b?signature=s")
+        }
+        "mirror.gcr.io" => reply(200, MANIFEST),
+        _ => reply(200, "0123456789"),
+    })
+    .await;
+    let mirrors = vec![("mirror.gcr.io".parse().unwrap(), ConnectionSettings::default())];
+    let registry =
+        fake.registry("docker.io", ConnectionSettings { mirrors, ..ConnectionSettings::default() });
+    let repository = "library/nginx".parse().unwrap();
+    drop(registry.blob(&repository, &blob(b"0123456789"), 0).await.unwrap());
+    let digest = TagOrDigest::Digest(Digest::of(MANIFEST.as_bytes()));
+    registry.manifest(&repository, &digest).await.unwrap();
+    assert!(fake.lines().last().unwrap().contains(" mirror.gcr.io/"), "{:?}", fake.lines());
+}
+
+#[tokio::test]
 async fn a_blob_that_a_mirror_damaged_is_read_again_from_the_registry() {
     for (own, expected) in [("0123456789", None), ("DAMAGED-OO", Some(Kind::Corrupt))] {
         let fake = Fake::new(move |asked| match asked.line.contains("mirror.example.com") {
@@ -453,6 +474,43 @@ async fn a_broken_download_resumes_inside_the_same_body() {
     let body = verified(registry, "a/b".parse().unwrap(), blob(CONTENT.as_bytes()), context);
     assert_eq!(body.read().await.unwrap(), CONTENT.as_bytes());
     assert_eq!((fake.context.stats.bytes.value(), fake.context.stats.retries.value()), (10, 1));
+}
+
+#[tokio::test]
+async fn a_long_wait_for_the_source_inside_a_transfer_leaves_the_blob_to_the_next_run() {
+    for (asked, expected) in [("0", Ok(10)), ("31", Err(Kind::PullLimit))] {
+        let retry = Retry { first: Duration::from_millis(1), ..Retry::default() };
+        let policy = RetryPolicy::new(retry, StallTimeouts::default(), OutagePolicy::default());
+        let context = HostContext { policy, ..HostContext::default() };
+        let context = Arc::new(context.waiting(MaxWait::default()));
+        let (refusals, reader) = (AtomicU32::new(1), Arc::clone(&context));
+        let fake = Fake::new(move |request| match request.range {
+            None => {
+                let reader = Arc::clone(&reader);
+                let cut = async move {
+                    while reader.stats.bytes.value() < 4 {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    Err(std::io::Error::other("cut"))
+                };
+                let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
+                with(reply(200, Body::from_stream(chunks)), "content-length", "10")
+            }
+            Some(_) if refusals.swap(0, SeqCst) == 1 => {
+                with(error(429, "TOOMANYREQUESTS"), "retry-after", asked)
+            }
+            Some(_) => with(reply(206, "456789"), "content-range", "bytes 4-9/10"),
+        })
+        .await;
+        let registry = fake.anonymous("ghcr.io");
+        let body = verified(registry, "a/b".parse().unwrap(), blob(b"0123456789"), context);
+        let read = body.read().await;
+        if let Err(error) = &read {
+            let hint = error.remedy().unwrap();
+            assert!(hint.starts_with("run again after 2") && !hint.contains("--"), "{hint}");
+        }
+        assert_eq!(read.map(|it| it.len()).map_err(|error| error.kind()), expected);
+    }
 }
 
 #[tokio::test]

@@ -153,6 +153,11 @@ async fn the_fallback_tag_is_read_if_the_first_response_shows_a_missing_api() {
         let listed = referrers(move |_| answer()).await;
         assert_eq!(listed.unwrap(), [Digest::of(&[9])], "answer {at}");
     }
+    let redirected = referrers(|line| match line.contains(" harbor.example.com/") {
+        true => error(403, "DENIED"),
+        false => with(reply(307, ""), "location", "https://harbor.example.com/v2/x/referrers/y"),
+    });
+    assert_eq!(redirected.await.unwrap(), [Digest::of(&[9])], "another registry refuses");
     assert_eq!(referrers(|_| page(&[])).await.unwrap(), [], "there is an API, and it lists none");
 }
 

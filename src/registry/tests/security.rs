@@ -74,7 +74,47 @@ async fn a_mirror_uses_its_own_credentials_and_ca_only() {
     let registry = Registry::new(host, settings, &direct, fake.context.clone()).unwrap();
     assert!(registry.transport.has_own_ca());
     assert!(!registry.mirrors[0].registry.transport.has_own_ca());
-    assert!(!direct.has_own_ca());
+    assert!(!registry.outside.has_own_ca() && !direct.has_own_ca());
+}
+
+#[tokio::test]
+async fn the_certificates_of_a_registry_are_used_for_no_foreign_layer_and_no_login_elsewhere() {
+    // two servers: one for the registry's own connections, one for those of the run
+    let own = Fake::new(|asked| match asked.line.contains(" back.example.com/") {
+        true => challenge("Basic realm=x"),
+        false if asked.line.contains("/blobs/") => error(404, "BLOB_UNKNOWN"),
+        false => with(reply(307, ""), "location", "https://back.example.com/v2/x/manifests/1"),
+    })
+    .await;
+    let outside = Fake::new(|asked| match asked.line.contains(" layers.example.com/") {
+        true => reply(200, "x"),
+        false => reply(200, MANIFEST),
+    })
+    .await;
+    let (none, back) = (Credentials::Anonymous, "back.example.com".parse().unwrap());
+    let settings = ConnectionSettings {
+        credentials: none,
+        other_registries: std::sync::Arc::new([(back, settings("b"))].into()),
+        ..ConnectionSettings::default()
+    };
+    let run = Transport::new(Network::Sandbox(outside.address));
+    let host = "r.example.com".parse().unwrap();
+    let mut registry = Registry::new(host, settings, &run, own.context.clone()).unwrap();
+    registry.transport = Transport::new(Network::Sandbox(own.address));
+    registry.manifest(&repository(), &tag()).await.unwrap();
+    assert_eq!(told(&own), [""; 0]);
+    assert_eq!(told(&outside), ["back.example.com"]);
+    let layer = Descriptor {
+        media_type: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".to_owned(),
+        digest: Digest::of(b"x"),
+        size: 1,
+        platform: None,
+        annotations: Default::default(),
+        artifact_type: None,
+        urls: vec!["https://layers.example.com/x".to_owned()],
+    };
+    drop(registry.blob(&repository(), &layer, 0).await.unwrap());
+    assert_eq!(outside.lines().last().unwrap(), "GET layers.example.com/x");
 }
 
 #[tokio::test]
