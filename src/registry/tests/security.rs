@@ -269,7 +269,7 @@ async fn names_with_paths_or_terminal_controls_are_rejected() {
 fn repeating(way: &str, secret: &str, asked: &Asked) -> Response<Body> {
     let text = serde_json::json!(secret);
     match way {
-        _ if asked.line.contains("cdn.example.com") => reply(403, "no"),
+        _ if asked.line.contains("cdn.example.com") => reply(404, "no"),
         "field" => reply(200, format!(r#"{{"schemaVersion":{text}}}"#)),
         "type" => reply(200, format!(r#"{{"mediaType":{text}}}"#)),
         "served" => with(reply(200, "{}"), "content-type", &format!("x/{secret}")),
