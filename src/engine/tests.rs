@@ -42,7 +42,7 @@ use crate::{
     remote::{Mounting, Mutability},
 };
 
-const FIXTURES: u64 = 3000;
+const FIXTURES: u64 = 1500;
 
 /// A run that takes longer in virtual time counts as one that never ends.
 ///

@@ -333,7 +333,7 @@ async fn no_error_contains_a_secret_that_the_registry_repeats() {
 #[tokio::test]
 async fn no_debug_output_contains_a_secret() {
     let fake = Fake::new(|asked| match asked.line.as_str() {
-        cdn if cdn.contains("cdn.example.com") => reply(403, "no"),
+        cdn if cdn.contains("cdn.example.com") => reply(404, "no"),
         token if token.contains("/token") => reply(200, r#"{"token":"t0p-s3cr3t"}"#),
         _ if asked.authorization.is_none() => {
             challenge(r#"Bearer realm="https://r.example.com/token""#)

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::scene::{Scene, Setup, State};
 
 /// Cases of one `cargo test`.
-const CASES: u64 = 60;
+const CASES: u64 = 30;
 
 /// Cases that run at once.
 const CONCURRENT_CASES: usize = 8;
