@@ -126,8 +126,10 @@ pub(crate) async fn mirror_within(
     let progress = ProgressView::start(global.progress(), screen);
     let shutdown = Shutdown::default();
     let report = tokio::select! {
-        report = run_with_lock(&registries, request, progress.observer(), &shutdown) => report,
+        // polled first, so that the signals are watched before the first request
+        biased;
         error = watch_signals(&shutdown) => return Err(error),
+        report = run_with_lock(&registries, request, progress.observer(), &shutdown) => report,
         never = watch_deadline(deadline, &shutdown) => match never {},
     };
     drop(progress);

@@ -50,7 +50,7 @@ pub(crate) struct Images {
     restored: Mutex<HashMap<(Repository, Digest), Restoration>>,
 }
 
-/// Whether an image is active after its restoration was requested; empty until the answer.
+/// The answer to a requested restoration: `true` if the image is active already.
 type Restoration = Arc<OnceCell<Result<bool>>>;
 
 /// The result of listing until the tags are found.

@@ -27,7 +27,7 @@ pub(crate) struct RunContext {
     /// claims blobs only while it holds a permit.
     pub(crate) copies: Arc<Semaphore>,
     pub(crate) changes: Mutex<Vec<SettingChange>>,
-    /// Of the destinations, by [`DestinationId`](crate::model::DestinationId).
+    /// The locations of the destinations, by [`DestinationId`](crate::model::DestinationId).
     pub(crate) locations: Vec<Location>,
 }
 

@@ -212,7 +212,7 @@ async fn the_trust_policy_of_a_template_role_is_shown_until_the_template_exists(
     let again = world.run(&["plan", "--check"], &tagged).await;
     assert_exit(&again, 0);
     assert_eq!(again.talk, "");
-    // without a role there is none that needs it
+    // a template without a role
     let world = World::new().await;
     let plan = world.run(&["plan"], &tagged.replace(role, "")).await;
     assert!(!plan.talk.contains("trust policy"), "{plan:?}");

@@ -1,3 +1,5 @@
+//! Tests of the rows that `images` prints.
+
 use std::path::Path;
 
 use super::*;

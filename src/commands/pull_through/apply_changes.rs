@@ -41,9 +41,11 @@ pub(crate) async fn run(
     let shutdown = Shutdown::default();
     let apply = async |registries: &Registries| {
         tokio::select! {
+            // polled first, so that the signals are watched before the first request
+            biased;
+            error = watch_signals(&shutdown) => Err(error),
             result = confirm_and_apply(screen, registries, &sites, request, &shutdown) => result,
             () = shutdown.dropping() => Ok(0),
-            error = watch_signals(&shutdown) => Err(error),
         }
     };
     let result = with_registries(global, &config, apply).await;

@@ -136,7 +136,7 @@ async fn archived_manifests<D: Destination>(
     target.destination().archived_manifests(&target.repository.repository, &digests).await
 }
 
-/// What the repair of an image pushed, or in a plan would push and read.
+/// The bytes that the repair of an image pushed, or in a plan would push and read.
 #[derive(Default)]
 struct Repaired {
     /// The blob bytes that were missing; `None` if only a pull could tell.

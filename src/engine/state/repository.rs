@@ -51,7 +51,7 @@ pub(crate) struct TargetRepository<D> {
     pub(crate) tags: Vec<Tag>,
     /// The tags whose manifest must be read to decide whether they are up to date.
     pub(crate) filtered: Vec<Tag>,
-    /// Whether it existed before this run. Shared with the siblings, which can outlive this state.
+    /// `true` if it existed before this run. Shared with the siblings, which can outlive this state.
     existed: Arc<OnceLock<bool>>,
     siblings: OnceLock<Arc<[Sibling<D>]>>,
     current: OnceCell<Result<Option<HashMap<Tag, Digest>>>>,

@@ -89,7 +89,7 @@ impl FakeDestination {
     }
 
     /// Loses a blob or an image manifest below a tag, as a broken disk does. Returns `false` if
-    /// there is none.
+    /// it has no content.
     pub(crate) fn lose_content(&self, rng: &mut Rng) -> bool {
         let mut store = self.store();
         let mut all: Vec<_> = store.repositories.iter_mut().collect();
