@@ -16,15 +16,14 @@ use crate::{
     pull_through::state::{CacheStep, Content, Observed, Planned},
 };
 
-/// The removals in the order of their steps: rules first, so that caching stops; then templates, the
-/// registry's policy, repositories, and the now unused secrets.
+/// The removals in the order of their steps: repositories first, because only the rule shows that its
+/// cache created them; then rules, templates, the registry's policy, and the now unused secrets.
 pub(crate) fn removals(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
     let caches = desired.caches.iter();
-    let mut planned: Vec<Planned> =
-        caches.clone().filter_map(|cache| rule(desired, cache, observed)).collect();
+    let mut planned = repositories::removals(desired, observed);
+    planned.extend(caches.clone().filter_map(|cache| rule(desired, cache, observed)));
     planned.extend(templates(desired, observed));
     planned.extend(registry_policy::removal(desired, observed));
-    planned.extend(repositories::removals(desired, observed));
     planned.extend(caches.filter_map(|cache| secret(desired, cache, observed)));
     planned
 }
