@@ -68,13 +68,5 @@ fn secret(desired: &Desired<'_>, cache: &Cache, observed: &Observed) -> Option<P
     let user = observed.rules.values().find(|rule| {
         rule.credential_arn.as_ref() == Some(&existing.arn) && !is_removed(&rule.prefix)
     });
-    if let Some(rule) = user {
-        return Some(
-            resource.conflict(Vec::new(), format!("the rule `{}` stays and needs it", rule.prefix)),
-        );
-    }
-    let hint = "it can be restored until its recovery window ends";
-    let recovery_window_days = cache.secret.recovery_window_days;
-    let step = CacheStep::DeleteSecret { name: name.clone(), recovery_window_days };
-    Some(resource.planned(Action::Delete, Vec::new(), step).hint(hint))
+    Some(secrets::removal(&resource, user, cache.secret.recovery_window_days))
 }
