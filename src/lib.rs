@@ -7,7 +7,7 @@
 //! mirror.toml ─config→ Config ─select→ [Image]            names only: source, target, tag, platforms
 //!                                         │ plan          digests on both sides, in bulk
 //!                                         ▼
-//!                           UpToDate | Copy(Tree) | Drifted | Failed          ◀── `plan` stops here
+//!                           UpToDate | Archived | Copy(Tree) | Drifted | Failed  ◀── `plan` stops here
 //!                                         │ copy          blobs → children → root → tag
 //!                                         ▼
 //!                                      Outcome → Report → table, JSON, exit status

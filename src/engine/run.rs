@@ -1,7 +1,7 @@
 //! Runs all images: starts them in the configuration's order, and plans and copies each on its own.
 //!
-//! Limits the images in progress, so memory does not grow with the length of the list. Each image
-//! ends in one row per target, whatever happens to the others.
+//! Limits the images in progress, so that their manifests and blobs in memory do not grow with the
+//! length of the list. Each image ends in one row per target, whatever happens to the others.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
