@@ -190,3 +190,6 @@ impl<R: ImageReader> Walk<'_, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
