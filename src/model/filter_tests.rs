@@ -206,7 +206,7 @@ fn an_entry_without_a_platform_has_that_of_its_configuration() {
     for (platforms, expected, kept_platforms) in [
         (&["linux/amd64"][..], &[1][..], &["linux/amd64"][..]),
         (&["linux/arm64", "linux/s390x"], &[2], &["linux/arm64"]),
-        // nobody knows the platform of the third one
+        // the platform of the third one is unknown
         (&[], &[1, 2, 3], &["linux/amd64", "linux/arm64"]),
     ] {
         let wanted = filter_of(platforms, Attestations::Keep);

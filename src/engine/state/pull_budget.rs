@@ -287,7 +287,7 @@ mod tests {
         result.unwrap_err().kind()
     }
 
-    /// The result of a future that must not wait for ever. The clock of the test is paused.
+    /// The result of a future that must resolve. The clock of the test is paused.
     async fn resolved<T>(future: impl Future<Output = T>) -> T {
         timeout(Duration::from_secs(1), future).await.expect("the image does not wait")
     }
