@@ -114,6 +114,7 @@ struct Copier {
 
 impl Copier {
     fn new(from: Option<&str>, to: &str) -> Result<Copier> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .no_proxy()
             .http1_only()

@@ -36,9 +36,7 @@ pub use self::{
     images::{CacheTarget, Entry, MirrorTarget, Tags},
     problem::ConfigError,
     retag::Retag,
-    types::{
-        Aws, ClientCertificatePem, Config, CredentialSource, DestinationConfig, RegistryConfig,
-    },
+    types::{Aws, Config, CredentialSource, DestinationConfig, RegistryConfig},
 };
 use self::{
     context::{FileContext, Tables, describe},

@@ -2,18 +2,19 @@
 //!
 //! Returns a password only as a [`UserPassword`].
 
-use std::collections::BTreeMap;
-
-use secrecy::{ExposeSecret, SecretSlice};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     arn,
     context::FileContext,
     document::{Keys, Table, Text},
     problem::{Problem, Span},
-    types::{ClientCertificatePem, CredentialSource, RegistryConfig},
+    types::{CredentialSource, RegistryConfig},
 };
-use crate::model::{EcrHost, Host, UserPassword};
+use crate::model::{
+    EcrHost, Host, UserPassword,
+    certificate::{Certificate, ClientCertificate},
+};
 
 const KEYS: Keys = Keys {
     title: "`[registry.\"…\"]`",
@@ -66,7 +67,7 @@ fn read(table: &Table<'_>, host: &Host, file: &FileContext<'_>) -> Result<Regist
         role_arn: table.text("role_arn")?.map(|text| arn::role(&text)).transpose()?,
         auth_host: table.parsed("auth_host")?,
         mirrors: table.parsed_list("mirrors")?,
-        ca: table.word("ca_file")?.map(|path| certificates(&path, file)).transpose()?,
+        ca: table.word("ca_file")?.map(|path| Ok(certificates(&path, file)?.1)).transpose()?,
         client_certificate: client_certificate(table, file)?,
         plain_http: table.switch("plain_http")?,
         reserve_pulls: table.number("reserve_pulls", 0)?.unwrap_or(0).into(),
@@ -104,27 +105,22 @@ fn login(table: &Table<'_>) -> Result<Option<UserPassword>, Problem> {
     }
 }
 
-/// The content of a CA file, if the HTTP client accepts it.
-fn certificates(path: &Text, file: &FileContext<'_>) -> Result<Vec<u8>, Problem> {
+fn certificates(path: &Text, file: &FileContext<'_>) -> Result<(Vec<u8>, Certificate), Problem> {
     let pem = file.read(path)?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
-    let count = certificates.len();
-    // the builder parses the certificates
-    let client = reqwest::Client::builder().tls_certs_only(certificates).build();
-    if count == 0 || client.is_err() {
-        return Err(path.invalid(
+    let found = Certificate::from_pem(&pem).map_err(|_| {
+        path.invalid(
             "contains no valid certificate",
             "name a PEM file, with blocks that begin with `-----BEGIN CERTIFICATE-----`",
-        ));
-    }
-    Ok(pem)
+        )
+    })?;
+    Ok((pem, found))
 }
 
-/// Both keys or neither: a certificate and its key, if the HTTP client accepts them.
+/// Both keys or neither: a certificate and its key.
 fn client_certificate(
     table: &Table<'_>,
     file: &FileContext<'_>,
-) -> Result<Option<ClientCertificatePem>, Problem> {
+) -> Result<Option<Arc<ClientCertificate>>, Problem> {
     let (certificate, key) = (table.word("client_cert_file")?, table.word("client_key_file")?);
     let (certificate, key) = match (certificate, key) {
         (Some(certificate), Some(key)) => (certificate, key),
@@ -138,16 +134,9 @@ fn client_certificate(
                 .hint("add `client_cert_file`, or remove `client_key_file`"));
         }
     };
-    let pem = ClientCertificatePem {
-        certificate: certificates(&certificate, file)?,
-        key: SecretSlice::from(file.read(&key)?),
-    };
-    let both = [&pem.certificate[..], b"\n", pem.key.expose_secret()].concat();
-    // the builder compares the two
-    let client = reqwest::Identity::from_pem(&both)
-        .and_then(|identity| reqwest::Client::builder().identity(identity).build());
-    match client {
-        Ok(_) => Ok(Some(pem)),
+    let (pem, _) = certificates(&certificate, file)?;
+    match ClientCertificate::from_pem(&pem, &file.read(&key)?) {
+        Ok(pair) => Ok(Some(Arc::new(pair))),
         Err(_) => Err(key.invalid(
             "is not the private key of `client_cert_file`",
             "name the PEM file of its key, without a passphrase (`openssl pkey -in KEY -out PLAIN`)",

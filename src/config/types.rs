@@ -1,9 +1,8 @@
 //! The configuration after reading: every string is its type.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use globset::GlobBuilder;
-use secrecy::SecretSlice;
 use url::Url;
 
 use super::{
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::model::{
     DestinationId, Error, Host, Kind, Location, Repository, Result, UserPassword,
+    certificate::{Certificate, ClientCertificate},
     ecr_settings::{AccountSettings, RepositoryRules},
     pull_through::Cache,
 };
@@ -128,22 +128,16 @@ pub struct RegistryConfig {
     pub(crate) auth_host: Option<Host>,
     /// Tried in this order, before the registry, for content by digest.
     pub(crate) mirrors: Vec<Host>,
-    /// PEM certificates to trust besides the system's; at least one.
-    pub(crate) ca: Option<Vec<u8>>,
-    pub(crate) client_certificate: Option<ClientCertificatePem>,
+    /// To trust besides the system's.
+    pub(crate) ca: Option<Certificate>,
+    /// The certificate that the registry requires, and its key.
+    pub(crate) client_certificate: Option<Arc<ClientCertificate>>,
     /// `None`: only for loopback hosts.
     pub(crate) plain_http: Option<bool>,
     /// Pulls of the limit that this program leaves unused.
     pub(crate) reserve_pulls: u64,
     /// At least one; `None`: as many as blob transfers run at once.
     pub(crate) max_connections: Option<usize>,
-}
-
-/// A certificate that the registry requires, and its key.
-#[derive(Debug, Clone)]
-pub struct ClientCertificatePem {
-    pub(crate) certificate: Vec<u8>,
-    pub(crate) key: SecretSlice<u8>,
 }
 
 #[derive(Debug, Clone)]

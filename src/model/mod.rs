@@ -1,5 +1,6 @@
 //! The common types: names, platforms, content, selections and results. Pure, no I/O.
 
+pub mod certificate;
 pub mod content;
 pub(crate) mod ecr_host;
 pub mod ecr_settings;

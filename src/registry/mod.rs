@@ -14,7 +14,6 @@ pub(crate) mod transport;
 mod artifact_registry;
 mod auth;
 mod auth_files;
-mod certificate;
 mod challenge;
 mod content;
 mod destination;
@@ -44,7 +43,7 @@ mod upload;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use certificate::{Certificate, ClientCertificate};
+pub use crate::model::certificate::{Certificate, ClientCertificate};
 pub use client::Registry;
 pub use credentials::Credentials;
 pub use login::{Freshness, Login};

@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use url::Url;
 
 use super::{
-    certificate::{Certificate, ClientCertificate},
-    credentials::Credentials,
-    public_registries::PublicRegistry,
-    rate_limit::RateLimiters,
+    credentials::Credentials, public_registries::PublicRegistry, rate_limit::RateLimiters,
     transport::Transport,
 };
-use crate::model::{Error, Host, Kind, Result};
+use crate::model::{
+    Error, Host, Kind, Result,
+    certificate::{Certificate, ClientCertificate},
+};
 
 /// The settings of the connection to one registry.
 #[derive(Debug, Clone)]

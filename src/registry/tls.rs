@@ -6,19 +6,21 @@ use std::{error::Error as StdError, fmt, sync::Arc};
 
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError,
-    InvalidMessage, SignatureScheme,
+    InvalidMessage, RootCertStore, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
-    crypto::aws_lc_rs,
+    crypto::ring,
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
 use rustls_platform_verifier::Verifier;
 
-use super::certificate::{Certificate, ClientCertificate};
-use crate::model::Kind;
+use crate::model::{
+    Kind,
+    certificate::{Certificate, ClientCertificate},
+};
 
 /// A TLS setup that cannot work.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ pub(super) fn client_config(
     trusted: &Certificate,
     client: Option<&ClientCertificate>,
 ) -> Result<ClientConfig, SetupError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(ring::default_provider());
     let roots = trusted.0.iter().cloned();
     let platform = Verifier::new_with_extra_roots(roots, Arc::clone(&provider));
     let verifier = PinningVerifier {
@@ -60,6 +62,14 @@ pub(super) fn client_config(
             .with_client_auth_cert(chain.clone(), key.clone_key())
             .map_err(SetupError::ClientCertificate),
     }
+}
+
+/// A client for plain HTTP: it needs no CA certificates and accepts no server over TLS.
+pub(super) fn trusting_nothing() -> Result<ClientConfig, SetupError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(SetupError::Trust)?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 /// Verifies as the platform does. Also accepts a server's own certificate that the user named.

@@ -19,16 +19,19 @@ use http::{
     header::{CONTENT_LENGTH, HOST},
 };
 use reqwest::{Client, ClientBuilder, Request, Response, dns::Resolve, redirect::Policy};
+use rustls::ClientConfig;
 use tokio::time::Instant;
 use url::{Host as UrlHost, Url};
 
 use super::{
-    certificate::{Certificate, ClientCertificate},
     redact::{RequestSecrets, public_query},
-    tls,
+    tls::{self, SetupError},
 };
 use crate::{
-    model::{Descriptor, Error, Host, Kind, Result},
+    model::{
+        Descriptor, Error, Host, Kind, Result,
+        certificate::{Certificate, ClientCertificate},
+    },
     remote::{HostContext, RetryPolicy, circuit_breaker::FailedRequest, stall::within_since},
 };
 
@@ -151,16 +154,28 @@ impl Transport {
             _ => ProxyRoute::Outer,
         };
         let made = self.clients[route as usize].get_or_init(|| {
-            let calls = self.builder(route, ConnectionPool::Calls)?;
-            let calls = calls.http2_keep_alive_interval(KEEPALIVE);
-            let calls = calls.http2_keep_alive_timeout(KEEPALIVE).build().map_err(no_client)?;
-            let blobs = self.builder(route, ConnectionPool::Blobs)?.http1_only().build();
-            Ok([calls, blobs.map_err(no_client)?])
+            // both pools share the certificates in memory
+            let mut config = self.tls(route).map_err(no_client)?;
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let blobs = self.builder(route, config.clone()).http1_only().build();
+            config.alpn_protocols.insert(0, b"h2".to_vec());
+            let calls = self.builder(route, config).http2_keep_alive_interval(KEEPALIVE);
+            let calls = calls.http2_keep_alive_timeout(KEEPALIVE).build();
+            Ok([calls.map_err(no_client)?, blobs.map_err(no_client)?])
         });
         made.as_ref().map(|clients| &clients[pool as usize]).map_err(Error::clone)
     }
 
-    fn builder(&self, route: ProxyRoute, pool: ConnectionPool) -> Result<ClientBuilder> {
+    fn tls(&self, route: ProxyRoute) -> Result<ClientConfig, SetupError> {
+        match route {
+            ProxyRoute::Bare | ProxyRoute::Metadata => tls::trusting_nothing(),
+            ProxyRoute::Outer | ProxyRoute::Local => {
+                tls::client_config(&self.certificate, self.client_certificate.as_deref())
+            }
+        }
+    }
+
+    fn builder(&self, route: ProxyRoute, config: ClientConfig) -> ClientBuilder {
         let connect_timeout = match route {
             ProxyRoute::Metadata => METADATA_TIMEOUT,
             _ => self.connect_timeout,
@@ -175,26 +190,14 @@ impl Transport {
             .no_deflate()
             .connect_timeout(connect_timeout)
             .tcp_nodelay(true)
-            .tcp_keepalive(KEEPALIVE);
-        let builder = match route {
-            ProxyRoute::Bare | ProxyRoute::Metadata => builder.tls_certs_only([]),
-            ProxyRoute::Outer | ProxyRoute::Local => {
-                let client = self.client_certificate.as_deref();
-                let config = tls::client_config(&self.certificate, client);
-                let mut config = config.map_err(no_client)?;
-                config.alpn_protocols = match pool {
-                    ConnectionPool::Calls => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-                    ConnectionPool::Blobs => vec![b"http/1.1".to_vec()],
-                };
-                builder.tls_backend_preconfigured(config)
-            }
-        };
+            .tcp_keepalive(KEEPALIVE)
+            .tls_backend_preconfigured(config);
         let names = self.names.iter().cloned();
         let builder = names.fold(builder, ClientBuilder::dns_resolver);
-        Ok(match route {
+        match route {
             ProxyRoute::Outer => builder,
             ProxyRoute::Local | ProxyRoute::Bare | ProxyRoute::Metadata => builder.no_proxy(),
-        })
+        }
     }
 
     /// Sends a request of another protocol and reads the response: follows no circuit breaker and

@@ -7,7 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
 use super::{
@@ -15,7 +14,7 @@ use super::{
     sync::ImagesToSync,
 };
 use crate::{
-    config::{ClientCertificatePem, Config, CredentialSource, DestinationConfig, RegistryConfig},
+    config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
     ecr::{
         AwsSession, AwsSessions, DataPlaneConfig, Ecr, EcrAccount, Identity, api::Api, ca_bundle,
         data_plane_address, listing, secrets,
@@ -24,8 +23,8 @@ use crate::{
     layout::Layout,
     model::{DestinationId, EcrHost, Host, Image, Location, Repository, Result, TagQuery},
     registry::{
-        Certificate, ClientCertificate, ConnectionSettings, Credentials, Network, Registry, Scheme,
-        Transport, check_proxies, list_tags,
+        ConnectionSettings, Credentials, Network, Registry, Scheme, Transport, check_proxies,
+        list_tags,
     },
     remote::{MaxWait, Pages, RetryPolicy, SideContexts},
     sandbox::Sandbox,
@@ -226,7 +225,7 @@ impl Registries {
 
     async fn own_settings(&self, config: &Config, host: &Host) -> Result<ConnectionSettings> {
         let table = config.registries.get(host);
-        let mut settings = settings(table, self.transfers)?;
+        let mut settings = settings(table, self.transfers);
         settings.max_connections = self.connections.at_most(settings.max_connections);
         settings.credentials = match table.and_then(|table| table.credentials.as_ref()) {
             None => Credentials::Docker,
@@ -367,20 +366,16 @@ fn other_registries(config: &Config, host: &Host) -> HashMap<Host, ConnectionSet
 }
 
 /// The connection settings of a `[registry]` table, without credentials and mirrors.
-fn settings(table: Option<&RegistryConfig>, transfers: usize) -> Result<ConnectionSettings> {
+fn settings(table: Option<&RegistryConfig>, transfers: usize) -> ConnectionSettings {
     let default = ConnectionSettings::default();
     let connections = transfers.max(default.max_connections);
     let Some(table) = table else {
-        return Ok(ConnectionSettings { max_connections: connections, ..default });
+        return ConnectionSettings { max_connections: connections, ..default };
     };
-    Ok(ConnectionSettings {
+    ConnectionSettings {
         auth_host: table.auth_host.clone(),
-        certificate: table.ca.as_deref().map(Certificate::from_pem).transpose()?,
-        client_certificate: table
-            .client_certificate
-            .as_ref()
-            .map(client_certificate)
-            .transpose()?,
+        certificate: table.ca.clone(),
+        client_certificate: table.client_certificate.clone(),
         scheme: match table.plain_http {
             Some(true) => Scheme::Http,
             Some(false) => Scheme::Https,
@@ -388,11 +383,7 @@ fn settings(table: Option<&RegistryConfig>, transfers: usize) -> Result<Connecti
         },
         max_connections: table.max_connections.unwrap_or(connections),
         ..default
-    })
-}
-
-fn client_certificate(pem: &ClientCertificatePem) -> Result<Arc<ClientCertificate>> {
-    ClientCertificate::from_pem(&pem.certificate, pem.key.expose_secret()).map(Arc::new)
+    }
 }
 
 #[cfg(test)]
@@ -404,9 +395,9 @@ mod tests {
         let text = "[[destination]]\nregistry = \"a.example\"\n\
              [registry.\"ghcr.io\"]\nplain_http = true\nmax_connections = 3\n";
         let config = Config::parse("mirror.toml", text, Path::new(""), &|_| None).unwrap();
-        let configured = settings(config.registries.values().next(), 64).unwrap();
+        let configured = settings(config.registries.values().next(), 64);
         assert_eq!((configured.scheme, configured.max_connections), (Scheme::Http, 3));
-        let default = settings(None, 64).unwrap();
+        let default = settings(None, 64);
         assert_eq!((default.scheme, default.max_connections), (Scheme::Usual, 64));
         assert!(matches!(default.credentials, Credentials::Docker));
     }

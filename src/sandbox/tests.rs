@@ -15,6 +15,7 @@ impl World {
         let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
         let options = Options { mode, faults, latency, ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

@@ -69,6 +69,7 @@ impl Sandbox {
         let config = aws_sdk_ecr::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(environment["AWS_REGION"].clone()))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
             .endpoint_url(&environment["AWS_ENDPOINT_URL_ECR"])
             .credentials_provider(Credentials::new(key, secret, None, None, "interop"));
         Client::from_conf(config.build())

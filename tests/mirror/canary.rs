@@ -67,6 +67,7 @@ impl Workspace {
             .behavior_version(aws_sdk_ecr::config::BehaviorVersion::latest())
             .region(aws_sdk_ecr::config::Region::new("us-east-1"))
             .credentials_provider(aws_sdk_ecr::config::Credentials::for_tests())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
             .endpoint_url(format!("http://{}", sandbox.address()))
             .build();
         let token = fetch_token(&sandbox).await;
@@ -147,6 +148,7 @@ impl Workspace {
 
 /// A token from Docker Hub's token service.
 async fn fetch_token(sandbox: &Sandbox) -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let service = format!("http://{}/token?scope=repository:team/app:pull", sandbox.address());
     let answer = client.get(service).header("host", "auth.docker.io").send().await.unwrap();

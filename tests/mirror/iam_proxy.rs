@@ -64,6 +64,7 @@ struct Shared {
 
 impl Proxy {
     async fn start(sandbox: SocketAddr, caches: &'static FirstPulls, policy: Policy) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client =
             reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let shared = Arc::new(Shared {

@@ -67,6 +67,7 @@ impl World {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::for_tests())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
             .endpoint_url(&endpoint)
             .build();
         let secrets = aws_sdk_secretsmanager::Client::from_conf(config);

@@ -27,6 +27,7 @@ struct Reader {
 
 impl Reader {
     async fn of(sandbox: &Sandbox) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let login = aws(sandbox).get_authorization_token().send().await.unwrap();
         let token = login.authorization_data()[0].authorization_token().unwrap();
         let pair = String::from_utf8(STANDARD.decode(token).unwrap()).unwrap();

@@ -177,7 +177,7 @@ fn drain(mut stream: StreamOwned<ServerConnection, TcpStream>) {
 
 /// A server with this certificate, which requires clients' certificates of this CA, if any.
 pub(crate) fn tls(certificate: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> ServerConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().unwrap();
     let builder = match client_ca {

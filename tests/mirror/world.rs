@@ -201,6 +201,7 @@ pub(crate) fn secrets(sandbox: &Sandbox) -> aws_sdk_secretsmanager::Client {
         .behavior_version(aws_sdk_secretsmanager::config::BehaviorVersion::latest())
         .region(aws_sdk_secretsmanager::config::Region::new("us-east-1"))
         .credentials_provider(Credentials::new("AKIDSANDBOX", "secret", None, None, "test"))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
         .endpoint_url(format!("http://{}", sandbox.ecr_address()))
         .build();
     aws_sdk_secretsmanager::Client::from_conf(config)
@@ -213,6 +214,7 @@ pub(crate) fn aws(sandbox: &Sandbox) -> aws_sdk_ecr::Client {
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("AKIDSANDBOX", "secret", None, None, "test"))
         .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
         .endpoint_url(format!("http://{}", sandbox.ecr_address()))
         .build();
     aws_sdk_ecr::Client::from_conf(config)

@@ -89,6 +89,7 @@ impl World {
 
     async fn start(options: Options) -> World {
         let sandbox = Sandbox::start(options).await.unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -190,6 +191,7 @@ fn sdk(sandbox: &Sandbox, region: &'static str) -> aws_sdk_ecr::Client {
         .region(Region::new(region))
         .credentials_provider(Credentials::new("AKIDSANDBOX", "secret", None, None, "test"))
         .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
         .endpoint_url(format!("http://{}", sandbox.ecr_address()))
         .build();
     aws_sdk_ecr::Client::from_conf(config)

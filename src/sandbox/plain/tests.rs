@@ -55,6 +55,7 @@ impl Registry {
     async fn start() -> Registry {
         let options = Options { mode: Mode::Plain, ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Registry { sandbox, client }
     }

@@ -44,6 +44,7 @@ macro_rules! client {
                 .behavior_version(BehaviorVersion::latest())
                 .region(Region::new("us-east-1"))
                 .credentials_provider(Credentials::for_tests())
+                .http_client(aws_smithy_http_client::Builder::new().build_http())
                 .endpoint_url($endpoint)
                 .build(),
         )

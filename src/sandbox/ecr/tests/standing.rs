@@ -56,6 +56,7 @@ async fn oci_client_pushes_in_parts_and_reads_back_what_it_pushed() {
     let auth = RegistryAuth::Basic("AWS".to_owned(), password);
     let config =
         client::ClientConfig { protocol: client::ClientProtocol::Http, ..Default::default() };
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::new(config);
     let image: Reference = format!("{}/there:1", world.sandbox.ecr_address()).parse().unwrap();
     // two full parts and a shorter one

@@ -14,6 +14,7 @@ async fn oci_client_pulls_images_of_many_registries_through_loopback() {
     let sandbox = Sandbox::start(Options { mode: Mode::Standing, ..Options::default() }).await;
     let sandbox = sandbox.unwrap();
     let config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::try_from(config).unwrap();
     let anonymous = RegistryAuth::Anonymous;
     let accepted = [media::OCI_MANIFEST, media::DOCKER_MANIFEST];
