@@ -373,6 +373,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_image_that_waits_gets_the_pulls_that_another_image_returns() {
+        let budget = Arc::new(PullBudget::new(0));
+        let (mut first, mut second) = (reservation(&budget), reservation(&budget));
+        resolved(first.resize(|| 8, || allowance(10))).await.unwrap();
+        let returned = async { first.release() };
+        join(resolved(second.resize(|| 4, || allowance(10))), returned).await.0.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_waits_tries_again_only_after_a_change() {
+        let budget = Arc::new(PullBudget::new(0));
+        let (mut first, mut second) = (reservation(&budget), reservation(&budget));
+        resolved(first.resize(|| 8, || allowance(10))).await.unwrap();
+        let attempts = AtomicU64::new(0);
+        let pulls = || {
+            attempts.fetch_add(1, Relaxed);
+            4
+        };
+        let mut waiting = Box::pin(second.resize(pulls, || allowance(10)));
+        for (held, expected) in [(8, 1), (7, 2), (7, 2)] {
+            resolved(first.resize(|| held, || allowance(10))).await.unwrap();
+            assert!(waiting.as_mut().now_or_never().is_none());
+            assert_eq!(attempts.load(Relaxed), expected, "{held}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_pull_that_fails_or_ends_leaves_the_other_promises() {
         let budget = Arc::new(PullBudget::new(0));
         let mut image = reservation(&budget);
