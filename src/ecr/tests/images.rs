@@ -239,10 +239,7 @@ async fn a_manifest_that_does_not_match_its_digest_is_refused() {
 async fn an_unreadable_manifest_is_an_error_and_not_missing() {
     for (code, expected) in [
         ("ImageNotFound", None),
-        ("ImageInaccessible", None),
         ("KmsError", Some(Kind::Denied)),
-        ("UpstreamAccessDenied", Some(Kind::Denied)),
-        ("UpstreamTooManyRequests", Some(Kind::Unavailable)),
         ("UpstreamUnavailable", Some(Kind::Unavailable)),
         ("SomethingNew", Some(Kind::Protocol)),
     ] {
@@ -286,63 +283,4 @@ async fn a_blob_is_missing_unless_it_is_available() {
     assert_eq!(missing.len(), 124);
     assert!(!missing.contains(&digest("there")));
     assert_eq!(fake.actions(), ["BatchCheckLayerAvailability"; 2]);
-}
-
-#[tokio::test]
-async fn a_layer_that_cannot_be_looked_up_is_an_error_and_not_missing() {
-    for (failure, expected) in [
-        (json!({ "failureCode": "MissingLayerDigest" }), None),
-        (json!({ "failureCode": "InvalidLayerDigest" }), None),
-        (json!({ "failureCode": "SomethingNew" }), Some(Kind::Protocol)),
-        (json!({}), Some(Kind::Protocol)),
-    ] {
-        let answer = json!({ "failures": [failure] });
-        let fake = FakeApi::start(move |_, _| (200, answer.clone())).await;
-        let (images, _) = images(&fake).await;
-        let missing = images.missing_blobs(&repository(), &[digest("x")]).await;
-        assert_eq!(missing.as_ref().err().map(|error| error.kind()), expected, "{failure}");
-        if let Ok(missing) = missing {
-            assert_eq!(missing, [digest("x")].into());
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_size_of_a_blob_is_known_if_ecr_states_it() {
-    let fake = FakeApi::start(|_, _| {
-        let layer = |name: &str, state: &str| {
-            json!({ "layerDigest": digest(name), "layerAvailability": state })
-        };
-        let mut layers =
-            ["sized", "odd", "bare"].map(|name| layer(name, "AVAILABLE")).to_vec();
-        layers[0]["layerSize"] = json!(7);
-        layers[1]["layerSize"] = json!(-1);
-        layers.push(layer("archived", "ARCHIVED"));
-        (200, json!({ "layers": layers }))
-    })
-    .await;
-    let (images, _) = images(&fake).await;
-    let names = ["sized", "odd", "bare", "archived", "gone"].map(digest);
-    let sizes = images.blob_sizes(&repository(), &names).await.unwrap();
-    let [sized, odd, bare, ..] = names;
-    assert_eq!(sizes, [(sized, Some(7)), (odd, None), (bare, None)].into());
-}
-
-#[tokio::test]
-async fn a_download_url_shows_that_ecr_has_the_blob() {
-    for (refused, expected) in [
-        (None, Ok(true)),
-        (Some("LayersNotFoundException"), Ok(false)),
-        (Some("LayerInaccessibleException"), Ok(false)),
-        (Some("RepositoryNotFoundException"), Err(Kind::RepositoryMissing)),
-    ] {
-        let fake = FakeApi::start(move |_, _| match refused {
-            Some(code) => refusal(code, "no"),
-            None => (200, json!({ "downloadUrl": "https://example.com/" })),
-        })
-        .await;
-        let (images, _) = images(&fake).await;
-        let answer = images.request_download(&repository(), &digest("x")).await;
-        assert_eq!(answer.map_err(|error| error.kind()), expected, "{refused:?}");
-    }
 }
