@@ -275,3 +275,6 @@ impl<R: ImageReader> Walk<'_, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,7 +106,7 @@ pub(crate) async fn plan<S: Source, D: Destination>(
         reader.learn_allowance(&source).await;
         expected_pulls = ExpectedPulls::listed(job, &reader, &source).await;
         if let Some(expected) = &expected_pulls {
-            job.queue.expect(expected.count(&reader));
+            job.queue.expect(expected.count(|digest| reader.is_cached(digest)));
         }
         // before the permit: an image that is earlier in the queue may need one
         job.queue.wait(|| reader.allowance()).await;
@@ -451,7 +451,7 @@ async fn build_tree<S: Source, D>(
     }
     // all of them before the first: an image that does not fit spends none
     if let (Some(expected), false) = (expected_pulls, is_free) {
-        reader.reserve(|| expected.count(reader)).await?;
+        reader.reserve(|| expected.count(|digest| reader.is_cached(digest))).await?;
     }
     let tree = tree::build(reader, source, filter, &BTreeSet::new()).await?;
     Ok(Some(Arc::new(tree)))
@@ -476,10 +476,16 @@ impl ExpectedPulls {
     ) -> Option<Self> {
         let allowance = reader.allowance()?;
         let listed = reader.listed_images(source_tag(job), source).await?;
-        let filter = &job.image.filter;
+        let expected = Self::of(source, &listed, &job.image.filter);
+        let window = reader.registry.budget.window(allowance);
+        (expected.count(|digest| reader.is_cached(digest)) <= window).then_some(expected)
+    }
+
+    /// The manifests that the filter needs of these listed entries of the index `source`.
+    fn of(source: &Digest, listed: &[ListedImage], filter: &Filter) -> Self {
         let mut manifests = HashSet::from([source.clone()]);
         if listed.iter().any(|image| image.digest == *source) {
-            return Some(Self { manifests, attestations: Vec::new(), kept_attestations: 0 });
+            return Self { manifests, attestations: Vec::new(), kept_attestations: 0 };
         }
         let ListedParts { attestations, kept } = ListedParts::new(&listed, filter);
         manifests.extend(kept.iter().map(|image| image.digest.clone()));
@@ -491,14 +497,16 @@ impl ExpectedPulls {
             (.., Platforms::Only(_)) => attestations.len().min(kept),
         };
         let attestations = attestations.iter().map(|entry| entry.digest.clone()).collect();
-        let expected = Self { manifests, attestations, kept_attestations };
-        (expected.count(reader) <= reader.registry.budget.window(allowance)).then_some(expected)
+        Self { manifests, attestations, kept_attestations }
     }
 
     /// The pulls that these manifests cost now: those in the cache cost none.
-    fn count<S: Source>(&self, reader: &Reader<S>) -> u64 {
-        let manifests = self.manifests.iter().filter(|it| !reader.is_cached(it)).count();
-        let cached = self.attestations.iter().filter(|it| reader.is_cached(it)).count();
+    fn count(&self, is_cached: impl Fn(&Digest) -> bool) -> u64 {
+        let manifests = self.manifests.iter().filter(|it| !is_cached(it)).count();
+        let cached = self.attestations.iter().filter(|it| is_cached(it)).count();
         (manifests + self.kept_attestations.saturating_sub(cached)) as u64
     }
 }
+
+#[cfg(test)]
+mod tests;

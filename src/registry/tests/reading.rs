@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
+use axum::{body::Body, http::Response};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::net::TcpListener;
 
-use super::fake::{Fake, MANIFEST, challenge, error, reply, with};
+use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{
         Descriptor, Digest, Kind, Repository, Tag, TagOrDigest, UserPassword,
@@ -152,6 +152,79 @@ async fn a_refused_head_spends_no_pull_of_a_metered_registry() {
     let hub = fake.anonymous("docker.io");
     let refused = hub.resolve(&"library/nginx".parse().unwrap(), &"1".parse().unwrap()).await;
     assert_eq!((refused.unwrap_err().kind(), fake.asked().len()), (Kind::Unsupported, 1));
+}
+
+#[tokio::test]
+async fn a_get_replaces_a_refused_head_if_it_spends_no_pull_or_the_tag_was_named() {
+    let digest = Digest::of(MANIFEST.as_bytes());
+    // a limit in an answer shows that the registry counts pulls
+    for (host, limit, status, resolves, finds) in [
+        ("ghcr.io", None, 401, true, true),
+        ("ghcr.io", None, 403, true, true),
+        ("ghcr.io", None, 405, true, true),
+        ("ghcr.io", None, 404, true, false),
+        ("ghcr.io", None, 400, true, true),
+        ("ghcr.io", None, 507, false, false),
+        ("docker.io", None, 403, true, false),
+        ("docker.io", None, 404, false, false),
+        ("docker.io", None, 405, false, false),
+        ("r.example", Some("100;w=21600"), 403, true, false),
+        ("r.example", Some("100;w=21600"), 404, false, false),
+        ("r.example", Some("100;w=21600"), 405, false, false),
+    ] {
+        let answer = move |status, body: &'static str| {
+            limit.into_iter().fold(reply(status, body), |answer, limit| {
+                with(with(answer, "ratelimit-limit", limit), "ratelimit-remaining", limit)
+            })
+        };
+        let script = move |asked: &Asked| match asked.line.starts_with("HEAD") {
+            true => answer(status, ""),
+            false => answer(200, MANIFEST),
+        };
+        let repository = "a/b".parse().unwrap();
+        let fake = Fake::new(script).await;
+        let resolved = fake.anonymous(host).resolve(&repository, &"1".parse().unwrap()).await;
+        assert_eq!(resolved.is_ok(), resolves, "{host} {status}");
+        let digests = std::slice::from_ref(&digest);
+        let missing = fake.anonymous(host).missing_manifests(&repository, digests).await;
+        let found = missing.is_ok_and(|missing| missing.is_empty());
+        assert_eq!(found, finds, "{host} {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_too_large_has_its_length_in_the_error() {
+    let large = "a".repeat(MANIFEST_LIMIT as usize + 5);
+    for (has_length, expected) in [(true, MANIFEST_LIMIT + 5), (false, MANIFEST_LIMIT + 1)] {
+        let large = large.clone();
+        let fake = Fake::new(move |_| match has_length {
+            true => reply(200, large.clone()),
+            false => {
+                let chunk = Ok::<_, std::io::Error>(large.clone());
+                Response::new(Body::from_stream(stream::iter([chunk])))
+            }
+        })
+        .await;
+        let failed = fake.anonymous("ghcr.io").manifest(&"a/b".parse().unwrap(), &tag("1")).await;
+        let failed = failed.unwrap_err();
+        assert_eq!(failed.kind(), Kind::TooLarge);
+        let text = failed.chain().join(": ");
+        assert!(text.contains(&format!("the manifest has {expected} B or more")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_a_head_is_asked_for_its_pull_limit_by_head_only() {
+    for (status, expected) in [(200, true), (404, false)] {
+        let digest = Digest::of(MANIFEST.as_bytes());
+        let answered = digest.to_string();
+        let fake =
+            Fake::new(move |_| with(reply(status, ""), "docker-content-digest", &answered)).await;
+        let hub = fake.anonymous("docker.io");
+        let probed = hub.probe_manifest(&"library/nginx".parse().unwrap(), &digest).await;
+        assert_eq!(probed.is_ok(), expected, "{status}");
+        assert!(fake.lines().iter().all(|line| line.starts_with("HEAD")), "{status}");
+    }
 }
 
 #[tokio::test]
@@ -312,6 +385,8 @@ async fn a_blob_of_another_length_is_corrupt_before_its_first_byte() {
         let opened = registry.blob(&"a/b".parse().unwrap(), &blob(expected.as_bytes()), 0).await;
         assert_eq!(opened.map(drop).unwrap_err().kind(), Kind::Corrupt);
     }
+    assert_eq!(fake.asked().len(), 2, "there is no range to do without");
+    assert!(fake.asked().iter().all(|asked| asked.range.is_none()));
 }
 
 #[tokio::test]
