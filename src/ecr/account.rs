@@ -29,6 +29,9 @@ use crate::{
 /// The account setting that allows blob mounts.
 const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 
+const UNKNOWN_MOUNTING: &str =
+    "cannot read whether ECR mounts blobs, so shared layers are uploaded to each repository";
+
 /// The session's account and its configured settings.
 #[derive(Debug)]
 pub(crate) struct EcrAccount {
@@ -65,19 +68,25 @@ impl EcrAccount {
 
     async fn query_mounting(&self) -> Mounting {
         let api = &self.session.api;
+        let region = api.region();
         match mounts(api).await {
             Ok(true) => return Mounting::OnceCommitted,
-            Ok(false) => {}
-            // an endpoint that does not know the setting does not mount
-            Err(error) => {
-                tracing::debug!(?error, "cannot read the account setting `BLOB_MOUNTING`")
+            Ok(false) => tracing::info!(
+                region,
+                "blob mounting is off: shared layers are uploaded to each repository; set \
+                 `blob_mounting = true` in `[destination.account]`, or run `aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED`"
+            ),
+            Err(error) if error.kind() == Kind::Denied => {
+                let remedy = error.remedy().unwrap_or_default();
+                tracing::warn!(
+                    region,
+                    "{UNKNOWN_MOUNTING}: {}; {remedy}",
+                    error.chain().join(": ")
+                );
             }
+            // an endpoint may lack the setting or the action: then it does not mount
+            Err(error) => tracing::info!(region, ?error, "{UNKNOWN_MOUNTING}"),
         }
-        tracing::info!(
-            region = api.region(),
-            "blob mounting is off: shared layers are uploaded to each repository; set \
-             `blob_mounting = true` in `[destination.account]`, or run `aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED`"
-        );
         Mounting::Never
     }
 
