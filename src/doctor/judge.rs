@@ -127,8 +127,7 @@ pub(super) fn identity(seen: Result<CallerIdentity>, renews: bool, now: SystemTi
     }
 }
 
-/// The credentials' account against the registry's. `needed_by` is the feature that needs the same,
-/// with the error of a run.
+/// The credentials' account against the registry's.
 pub(super) fn account(own: &str, wanted: &str) -> Finding {
     match own == wanted {
         true => Finding::ok(format!("the credentials are of the registry's account {own}")),

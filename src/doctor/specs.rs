@@ -81,7 +81,7 @@ impl CheckSubject<'_> {
             Self::Destination { config, .. } => config.name.clone(),
             Self::Source(host) => host.to_string(),
             Self::Cache { cache, destination } => {
-                format!("{} at {}", cache.prefix, destination.name)
+                format!("{}/{}", destination.name, cache.prefix)
             }
         })
     }

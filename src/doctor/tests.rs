@@ -64,7 +64,7 @@ fn a_check_depends_on_those_of_its_own_destination_and_of_the_machine() {
             let other = earlier.subject.name();
             let is_own = other.is_none()
                 || other == name
-                || name == Some(format!("quay at {}", other.unwrap()));
+                || name == Some(format!("{}/quay", other.unwrap()));
             assert!(is_own, "{} at {name:?}", check.spec.id);
         }
         assert_eq!(check.depends_on.len(), check.spec.depends_on.len(), "{}", check.spec.id);
