@@ -116,6 +116,10 @@ pub enum Command {
     /// Validate the configuration offline
     #[command(after_help = exit::status("the configuration is valid", UNWRITTEN, &[WRONG]))]
     Check,
+    /// Check credentials, network, permissions, limits and settings before a run; writes nothing
+    /// without `--write`
+    #[command(after_help = exit::examples(exit::DOCTOR) + &exit::doctor())]
+    Doctor(DoctorArgs),
     /// List every selected image and the reference to pull
     #[command(after_help = exit::status("the images are listed", UNLISTED, &[WRONG]))]
     Images(ImagesArgs),
@@ -275,6 +279,30 @@ impl CopyArgs {
             ..Filter::default()
         })
     }
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Run only the check with this id, or the checks of this group, and those that it depends on;
+    /// repeatable [default: all]
+    #[arg(long, value_name = "ID|GROUP")]
+    pub only: Vec<String>,
+    /// List the checks of this configuration and what each of them asks; run none
+    #[arg(long, conflicts_with_all = ["only", "strict", "write"])]
+    pub list: bool,
+    /// Print JSON instead of lines
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 1 also after a warning
+    #[arg(long)]
+    pub strict: bool,
+    /// Also ask for the actions whose calls write: open an upload that is never completed, and write
+    /// settings of existing repositories back unchanged
+    #[arg(long)]
+    pub write: bool,
+    /// Limit each check to DURATION; all checks run in parallel
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod copy;
+pub(crate) mod doctor;
 pub(crate) mod iam;
 pub(crate) mod images;
 pub(crate) mod man;
@@ -50,6 +51,7 @@ async fn run(cli: Cli) -> u8 {
         Command::Plan(args) => plan::run(&global, &screen, args).await,
         Command::Copy(args) => copy::run(&global, &screen, args).await,
         Command::Check => check::run(&global, &screen),
+        Command::Doctor(args) => doctor::run(&global, &screen, args).boxed_local().await,
         Command::Images(args) => images::run(&global, &screen, &args).await,
         // boxed: the compiler lays out no future that nests as deep as all of them
         Command::PullThrough { verb } => {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Connections to a registry in parallel, for commands that transfer no blob.
-const CONNECTIONS: usize = 8;
+pub(super) const CONNECTIONS: usize = 8;
 
 /// The time that the output of an ended run has after a signal.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use aws_sdk_ecr::{
 };
 
 use super::identity::Identity;
-use crate::model::{Error, Kind};
+use crate::model::{Error, Kind, hints};
 pub(crate) use error_kinds::kind_of;
 
 /// Limit for a text of AWS in an error, in characters.
@@ -103,8 +103,7 @@ pub(super) fn explain_image_quota(error: Error, count: Option<usize>) -> Error {
         None if is_quota => "the repository is full".to_owned(),
         None => return explain_denied(error),
     };
-    let quota = "its quota `Images per repository` (Service Quotas, L-03A36CE1)";
-    let fix = "delete images (a `lifecycle` does), or request a higher quota";
+    let (quota, fix) = (hints::IMAGE_QUOTA, hints::FEWER_IMAGES);
     if is_quota {
         let message = "the repository is at its quota of images";
         return Error::new(Kind::Quota, message)
@@ -137,7 +136,7 @@ fn hint(kind: Kind, name: &str, call: &CallContext<'_>) -> Option<String> {
             ));
         }
         Kind::Unauthorized if name.contains("Signature") || name == "RequestExpired" => {
-            "check the secret access key and this machine's clock"
+            hints::CLOCK
         }
         Kind::Unauthorized => return Some(sign_in(call.identity)),
         Kind::Quota => "request a higher quota for the account in the Service Quotas console",

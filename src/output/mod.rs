@@ -5,6 +5,7 @@
 //! any writer; [`Screen`] applies the policy for colours and width.
 
 pub(crate) mod changes;
+pub(crate) mod doctor;
 pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod images;

@@ -28,7 +28,7 @@ use crate::{
     model::{
         Attestations, Descriptor, Digest, Error, Filter, ForeignLayers, Image, Kind, ListedImage,
         Manifest, MediaType, Platform, Platforms, RawManifest, Result, Shape, Tag, TagOrDigest,
-        content::Index, filter, nesting::DEPTH,
+        content::Index, filter, hints, nesting::DEPTH,
     },
     remote::{ArchivedImage, Destination, Mutability, Source, index_walk::Tree},
 };
@@ -301,9 +301,7 @@ async fn compare_tag<S: Source, D: Destination>(
     }
     let problem =
         format!("the tag is immutable and points to {digest}; the source has {expected_digest}");
-    Ok(Some(Verdict::Drifted(Error::new(Kind::TagImmutable, problem).hint(
-        "mirror the image under another tag (`retag`), or exclude the tag from the repository's immutability",
-    ))))
+    Ok(Some(Verdict::Drifted(Error::new(Kind::TagImmutable, problem).hint(hints::IMMUTABLE))))
 }
 
 async fn is_immutable<D: Destination>(repository: &TargetRepository<D>, tag: &Tag) -> Result<bool> {

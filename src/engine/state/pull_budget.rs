@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 use tokio::sync::watch;
 
 use crate::{
-    model::{Error, Kind, Result},
+    model::{Error, Kind, Result, hints},
     remote::Allowance,
 };
 
@@ -259,8 +259,7 @@ fn quota(pulls: u64, limit: u64, reserved: u64) -> Error {
 
 fn limit_reached(pulls: u64, free: u64) -> Error {
     let problem = format!("the image needs {pulls} pulls; {free} are left in this window");
-    Error::new(Kind::PullLimit, problem)
-        .hint("run again in the next window, or authenticate for a higher limit")
+    Error::new(Kind::PullLimit, problem).hint(hints::PULLS_SPENT)
 }
 
 #[cfg(test)]
