@@ -13,13 +13,17 @@ check-fast:
     .ci/run format lint
     cargo test --locked --lib
 
-# Installs docker-registry and skopeo, unless they are in PATH
+# Installs docker-registry, skopeo and npm, unless they are in PATH
 packages:
     .ci/run packages
 
 # Installs moto into the target directory, unless it is there
 moto:
     .ci/run moto
+
+# Installs check-jsonschema and taplo into the target directory, unless they are there
+schemas:
+    .ci/run schemas
 
 # Checks the formatting
 format:

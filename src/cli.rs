@@ -16,7 +16,7 @@ use std::{
 };
 
 use clap::{
-    ArgAction, Args, Parser, Subcommand,
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
@@ -137,6 +137,12 @@ pub enum Command {
     /// Serve the embedded registries for other clients on loopback, until interrupted
     #[command(after_help = exit::sandbox(&profile::help(), &fault::help()))]
     Sandbox(SandboxArgs),
+    /// Print the JSON schema of `mirror.toml` or of the report, for editors and other programs
+    #[command(after_help = exit::status("the schema is printed", UNWRITTEN, &[USAGE]))]
+    Schema {
+        /// Print the schema of this document
+        document: SchemaDocument,
+    },
     /// Print a completion script for a shell
     #[command(after_help = exit::status("the script is printed", UNWRITTEN, &[USAGE]))]
     Completions {
@@ -298,6 +304,15 @@ pub enum IamPolicy {
     /// Print the policy for the role that runs `pull-through`
     #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     PullThrough,
+}
+
+/// A document with a JSON schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaDocument {
+    /// The configuration, `mirror.toml`
+    Config,
+    /// The report of `--json` and `--report`
+    Report,
 }
 
 #[derive(Debug, Args)]

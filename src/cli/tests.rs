@@ -25,7 +25,7 @@ fn every_help_ends_with_the_exit_status() {
     all(&root, "", &mut commands);
     assert_eq!(
         commands.len(),
-        23,
+        24,
         "{:?}",
         commands.iter().map(|(path, _)| path).collect::<Vec<_>>()
     );
@@ -121,6 +121,7 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         ("sandbox --blob-mounting maybe", "off"),
         ("sandbox --listen here", "--listen"),
         ("iam root", "unrecognized subcommand"),
+        ("schema lock", "report"),
         ("completions csh", "zsh"),
     ] {
         let error = parsed(&format!("ecr-mirror {line}")).unwrap_err();

@@ -9,6 +9,7 @@ pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod pull_through;
 pub(crate) mod sandbox;
+pub(crate) mod schema;
 mod shared;
 pub(crate) mod sync;
 
@@ -36,6 +37,7 @@ pub async fn run(cli: Cli) -> u8 {
         }
         Command::Iam { policy, split } => iam::run(&global, &screen, policy, split),
         Command::Sandbox(args) => sandbox::run(&screen, args).await,
+        Command::Schema { document } => schema::run(&screen, document),
         Command::Completions { shell } => completions::run(&screen, shell),
         Command::Man { directory } => man::run(&directory),
     };

@@ -199,6 +199,7 @@ const COMMANDS: [(i32, &str); 32] = [
     (0, "pull-through destroy --sandbox=state --yes"),
     (0, "pull-through destroy --sandbox=state --yes --json"),
     (2, "plan --sandbox=state --only nothing-of-this-name"),
+    (0, "schema report"),
     (0, "completions bash"),
     (0, "man pages"),
 ];

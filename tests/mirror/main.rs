@@ -45,6 +45,7 @@ mod readme;
 mod registries;
 mod report;
 mod sandbox_runs;
+mod schema;
 mod security;
 mod selection;
 mod settings;
