@@ -13,7 +13,7 @@ check-fast:
     .ci/run format lint
     cargo test --locked --lib
 
-# Installs docker-registry, skopeo and npm, unless they are in PATH
+# Installs docker-registry, skopeo, npm, promtool and the Pushgateway, unless they are in PATH
 packages:
     .ci/run packages
 

@@ -8,6 +8,7 @@ pub(crate) mod images;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod pull_through;
+mod run_files;
 pub(crate) mod sandbox;
 pub(crate) mod schema;
 mod shared;
@@ -17,7 +18,7 @@ use futures::FutureExt;
 
 use crate::{
     cli::{Cli, Command},
-    output::{Screen, error, log},
+    output::{Screen, error, github, log},
 };
 
 /// Runs the command and returns the process's exit status.
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli) -> u8 {
     };
     result.unwrap_or_else(|error| {
         error::print(&screen, &error);
+        github::annotate_error(&screen, &error);
         shared::exit_status(&error)
     })
 }

@@ -282,13 +282,43 @@ impl Interrupt {
     }
 }
 
+/// The exit status of a run whose images drifted or remain, and did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitCodes {
+    /// After a pull limit or a deadline.
+    pub deferred: u8,
+    /// After drift behind an immutable tag.
+    pub drift: u8,
+}
+
+impl Default for ExitCodes {
+    fn default() -> Self {
+        Self { deferred: 3, drift: 1 }
+    }
+}
+
+impl ExitCodes {
+    fn status(self, totals: &Totals) -> u8 {
+        match self {
+            _ if totals.failed > 0 => 1,
+            // a drift that counts as success leaves the status to the images that remain
+            Self { drift, .. } if totals.drifted > 0 && drift != 0 => drift,
+            Self { deferred, .. } if totals.deferred + totals.not_started > 0 => deferred,
+            _ => 0,
+        }
+    }
+}
+
 /// The exit status: that of the signal, else 1 after failures, else 3 if images remain, else 0.
 pub fn exit_status(totals: &Totals, interrupt: Option<Interrupt>) -> u8 {
-    match interrupt {
-        Some(interrupt) => interrupt.status(),
-        None if totals.failed + totals.drifted > 0 => 1,
-        None if totals.deferred + totals.not_started > 0 => 3,
-        None => 0,
+    interrupt.map_or_else(|| ExitCodes::default().status(totals), Interrupt::status)
+}
+
+impl Report {
+    /// The same report with the exit status of these codes. A signal's status stays.
+    pub(crate) fn with_exit_codes(self, codes: ExitCodes) -> Self {
+        let exit = if self.exit > 128 { self.exit } else { codes.status(&self.totals) };
+        Self { exit, ..self }
     }
 }
 
@@ -328,6 +358,22 @@ mod tests {
             (totals(0, 0, 0), Some(Interrupt::Term), 143),
         ] {
             assert_eq!(exit_status(&totals, interrupt), expected, "{totals:?}");
+        }
+    }
+
+    #[test]
+    fn own_codes_replace_those_of_drift_and_remaining_images_and_not_that_of_failures() {
+        let codes = |deferred, drift| ExitCodes { deferred, drift };
+        for (codes, failed, drifted, deferred, expected) in [
+            (codes(75, 4), 1, 1, 1, 1),
+            (codes(75, 4), 0, 1, 1, 4),
+            (codes(75, 4), 0, 0, 1, 75),
+            (codes(75, 0), 0, 1, 1, 75),
+            (codes(0, 0), 0, 1, 1, 0),
+            (codes(0, 1), 0, 0, 0, 0),
+        ] {
+            let totals = Totals { failed, drifted, deferred, ..Totals::default() };
+            assert_eq!(codes.status(&totals), expected, "{codes:?} {totals:?}");
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Peer {
     Moto,
     CheckJsonschema,
     Taplo,
+    Promtool,
+    Pushgateway,
 }
 
 impl Peer {
@@ -40,6 +42,8 @@ impl Peer {
             Self::Moto => ("ECR_MIRROR_MOTO_BIN", "moto_server"),
             Self::CheckJsonschema => ("ECR_MIRROR_CHECK_JSONSCHEMA_BIN", "check-jsonschema"),
             Self::Taplo => ("ECR_MIRROR_TAPLO_BIN", "taplo"),
+            Self::Promtool => ("ECR_MIRROR_PROMTOOL_BIN", "promtool"),
+            Self::Pushgateway => ("ECR_MIRROR_PUSHGATEWAY_BIN", "prometheus-pushgateway"),
         };
         if let Some(named) = env::var_os(variable).map(PathBuf::from) {
             assert!(named.is_file(), "{variable} names `{}`, which is no file", named.display());

@@ -32,6 +32,7 @@ mod immutable;
 mod interruption;
 mod logins;
 mod memory;
+mod metrics;
 mod open_files;
 mod profiles;
 mod pull_through;
