@@ -13,7 +13,7 @@ check-fast:
     .ci/run format lint
     cargo test --locked --lib
 
-# Installs docker-registry, skopeo, npm, promtool and the Pushgateway, unless they are in PATH
+# Installs the programs that other recipes need, unless they are in PATH
 packages:
     .ci/run packages
 
@@ -21,9 +21,9 @@ packages:
 moto:
     .ci/run moto
 
-# Installs check-jsonschema and taplo into the target directory, unless they are there
-schemas:
-    .ci/run schemas
+# Installs checkers of workflows and schemas into the target directory, unless they are there
+checkers:
+    .ci/run checkers
 
 # Checks the formatting
 format:
@@ -45,6 +45,10 @@ document:
 dependencies:
     .ci/run dependencies
 
+# Checks the workflows, scripts and the Dockerfile
+workflows: checkers
+    .ci/run workflows
+
 # Runs every test; skips the tests of programs that are not installed
 test:
     CI= .ci/run test
@@ -52,3 +56,19 @@ test:
 # Mirrors the example twice; the second run must copy nothing
 example:
     .ci/run example
+
+# Packs the crate for crates.io and installs it from the package
+crate:
+    .ci/run crate
+
+# Builds the binary of a release and checks it
+binary:
+    .ci/run binary
+
+# Builds the container image and runs it; needs root
+image:
+    .ci/run image
+
+# Builds the archive and the Debian package and checks them
+deb:
+    .ci/run deb

@@ -14,6 +14,9 @@ pub(crate) mod schema;
 mod shared;
 pub(crate) mod sync;
 
+use std::process::ExitCode;
+
+use clap::Parser;
 use futures::FutureExt;
 
 use crate::{
@@ -21,8 +24,26 @@ use crate::{
     output::{Screen, error, github, log},
 };
 
-/// Runs the command and returns the process's exit status.
-pub async fn run(cli: Cli) -> u8 {
+/// Parses the command line, runs the command and returns the process's exit status.
+///
+/// A part of the library, so that the compiler makes the code of the commands once: it would make
+/// that of an `async` function again in the crate that awaits it.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => {
+            eprintln!("error: cannot start: {cause}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = runtime.block_on(run(cli));
+    // do not wait for threads that still block, such as a credential helper
+    runtime.shutdown_background();
+    ExitCode::from(status)
+}
+
+async fn run(cli: Cli) -> u8 {
     let Cli { global, command } = cli;
     let screen = Screen::new(global.color);
     log::start(global.verbosity(), global.log_format, &screen);

@@ -31,7 +31,7 @@ pub(crate) fn of_run(command: &str, report: &Report, exit: u8, limit: usize) -> 
         _ => "succeeded",
     };
     let time = duration(report.seconds);
-    let mut summary = Summary::new(
+    let mut summary = LimitedText::new(
         format!("**{command} {verdict}**: {} in {time}, exit status {exit}", counted(totals)),
         limit,
     );
@@ -54,7 +54,7 @@ pub(crate) fn of_run(command: &str, report: &Report, exit: u8, limit: usize) -> 
 pub(crate) fn of_error(command: &str, error: &Error, exit: u8) -> String {
     let causes = error.chain().join(": ");
     let verdict = format!("**{command} failed**: exit status {exit}");
-    let mut summary = Summary::new(verdict, usize::MAX);
+    let mut summary = LimitedText::new(verdict, usize::MAX);
     summary.list("### Error", [item(&code(&causes), error.remedy())].into_iter());
     summary.text
 }
@@ -72,7 +72,7 @@ pub(crate) fn of_changes(
         (None, false) => "unknown".to_owned(),
     };
     let verdict = format!("**pull-through plan**: {counts}, exit status {exit}");
-    let mut summary = Summary::new(verdict, limit);
+    let mut summary = LimitedText::new(verdict, limit);
     let failure = |error: &Error| item(&code(&error.chain().join(": ")), error.remedy());
     summary.list("### Registries that could not be read", failures.iter().map(failure));
     for section in sections {
@@ -140,12 +140,12 @@ fn escaped(text: &str) -> String {
 }
 
 /// A text that grows by whole items, up to a limit in bytes.
-struct Summary {
+struct LimitedText {
     text: String,
     limit: usize,
 }
 
-impl Summary {
+impl LimitedText {
     fn new(verdict: String, limit: usize) -> Self {
         let limit = limit.saturating_add(verdict.len());
         Self { text: verdict + "\n", limit }
