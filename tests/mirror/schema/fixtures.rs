@@ -2,6 +2,10 @@
 
 /// Returns `true` for a message about a key, a type or a word, which a schema can express.
 pub(crate) fn is_of_form(message: &str) -> bool {
+    // a place in a file that the configuration names
+    if message.contains(" line ") && message.contains(", column ") {
+        return false;
+    }
     let wrong_type = message.contains("expected ") && message.contains(", found ");
     let words = ["unknown key", "must be one of", "must be a whole number from"];
     wrong_type || words.iter().any(|words| message.contains(words))
