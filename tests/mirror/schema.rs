@@ -207,7 +207,7 @@ fn the_schema_and_the_parser_refuse_the_same_types_and_words() {
                 }
             }
             let message = refused(&table.with(key, "'zzz'"));
-            let words = ["must be one of ", "ECR caches only "];
+            let words = ["must be one of ", "`[[image]]`: ECR caches only "];
             if let Some((_, words)) = words.iter().find_map(|words| message.split_once(words)) {
                 assert_eq!(quoted(words), schema.words(value_schema), "{} {key}", table.before);
             }
