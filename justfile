@@ -21,7 +21,7 @@ packages:
 moto:
     .ci/run moto
 
-# Installs checkers of workflows into the target directory, unless they are there
+# Installs checkers of workflows and schemas into the target directory, unless they are there
 checkers:
     .ci/run checkers
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use clap::{
-    ArgAction, Args, Parser, Subcommand,
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
@@ -25,10 +25,11 @@ pub use self::pull_through::PullThrough;
 use crate::{
     model::{
         Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms, Result,
-        Shape, Signatures,
+        Shape, Signatures, outcome::ExitCodes,
     },
     output::{
         log::{LogFormat, Verbosity},
+        metrics::MetricsFormat,
         progress::ProgressKind,
     },
     sandbox::{BlobMounting, Fault, Profile, fault, profile},
@@ -141,6 +142,12 @@ pub enum Command {
     /// Serve the embedded registries for other clients on loopback, until interrupted
     #[command(after_help = exit::sandbox(&profile::help(), &fault::help()))]
     Sandbox(SandboxArgs),
+    /// Print the JSON schema of `mirror.toml` or of the report, for editors and other programs
+    #[command(after_help = exit::status("the schema is printed", UNWRITTEN, &[USAGE]))]
+    Schema {
+        /// Print the schema of this document
+        document: SchemaDocument,
+    },
     /// Print a completion script for a shell
     #[command(after_help = exit::status("the script is printed", UNWRITTEN, &[USAGE]))]
     Completions {
@@ -193,6 +200,25 @@ pub struct SyncArgs {
     /// Transfer at most N blobs in parallel
     #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
     pub concurrency: usize,
+    /// Write metrics of the run to FILE, or to stdout with `-`; replaces FILE as a whole, also after
+    /// a failure, a signal or a deadline
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub metrics: Option<PathBuf>,
+    /// Write the metrics as Prometheus text, or as one JSON line for CloudWatch (embedded metric
+    /// format)
+    #[arg(long, value_name = "prometheus|emf", default_value = "prometheus", requires = "metrics")]
+    #[arg(hide_possible_values = true)]
+    pub metrics_format: MetricsFormat,
+    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
+    /// where that is not set
+    #[arg(long, value_name = "FILE|auto")]
+    pub summary: Option<PathBuf>,
+    /// Exit with N if the run is incomplete: pull limit or deadline reached
+    #[arg(long, value_name = "N", default_value = "3", value_parser = exit_code())]
+    pub deferred_exit_code: u8,
+    /// Exit with N if images drifted behind immutable tags and none failed
+    #[arg(long, value_name = "N", default_value = "1", value_parser = exit_code())]
+    pub drift_exit_code: u8,
 }
 
 #[derive(Debug, Args)]
@@ -212,12 +238,19 @@ pub struct PlanArgs {
     /// Read manifests even if that counts as a pull, so that the plan shows every number
     #[arg(long)]
     pub resolve: bool,
+    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
+    /// where that is not set
+    #[arg(long, value_name = "FILE|auto")]
+    pub summary: Option<PathBuf>,
     /// Set by `sync --dry-run --deep`.
     #[arg(skip)]
     pub deep: bool,
     /// Set by `sync --dry-run --max-wait`.
     #[arg(skip)]
     pub max_wait: Option<Duration>,
+    /// Set by `sync --dry-run --deferred-exit-code` and `--drift-exit-code`.
+    #[arg(skip)]
+    pub exit_codes: ExitCodes,
 }
 
 #[derive(Debug, Args)]
@@ -328,6 +361,15 @@ pub enum IamPolicy {
     PullThrough,
 }
 
+/// A document with a JSON schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaDocument {
+    /// The configuration, `mirror.toml`
+    Config,
+    /// The report of `--json` and `--report`
+    Report,
+}
+
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
     /// Serve one plain, empty OCI registry instead
@@ -381,6 +423,11 @@ fn one_of<T: Clone + Send + Sync + 'static>(
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new([word, other_word])
         .map(move |given| if given == word { value.clone() } else { other.clone() })
+}
+
+/// An exit status that neither a shell nor a signal uses.
+fn exit_code() -> impl TypedValueParser<Value = u8> {
+    clap::value_parser!(u8).range(0..=125)
 }
 
 /// 1 to 1,024 transfers: more do not help, and each takes about 1 MiB of memory.

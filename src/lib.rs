@@ -101,6 +101,6 @@ pub mod sandbox;
 pub use config::{Config, ConfigError};
 pub use model::{
     Error, Kind,
-    outcome::{Blobs, Bytes, Outcome, Pulls, Report, Requests, Row, Totals},
+    outcome::{Blobs, Bytes, Outcome, Pulls, Report, Requests, Row, Tool, Totals},
 };
 pub use run::sync::{SyncOptions, sync};

@@ -121,6 +121,7 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         ("sandbox --blob-mounting maybe", "off"),
         ("sandbox --listen here", "--listen"),
         ("iam root", "unrecognized subcommand"),
+        ("schema lock", "report"),
         ("completions csh", "zsh"),
     ] {
         let error = parsed(&format!("ecr-mirror {line}")).unwrap_err();

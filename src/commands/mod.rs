@@ -9,7 +9,9 @@ pub(crate) mod images;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod pull_through;
+mod run_files;
 pub(crate) mod sandbox;
+pub(crate) mod schema;
 mod shared;
 pub(crate) mod sync;
 
@@ -20,7 +22,7 @@ use futures::FutureExt;
 
 use crate::{
     cli::{Cli, Command},
-    output::{Screen, error, log},
+    output::{Screen, error, github, log},
 };
 
 /// Parses the command line, runs the command and returns the process's exit status.
@@ -59,11 +61,13 @@ async fn run(cli: Cli) -> u8 {
         }
         Command::Iam { policy, split } => iam::run(&global, &screen, policy, split),
         Command::Sandbox(args) => sandbox::run(&screen, args).await,
+        Command::Schema { document } => schema::run(&screen, document),
         Command::Completions { shell } => completions::run(&screen, shell),
         Command::Man { directory } => man::run(&directory),
     };
     result.unwrap_or_else(|error| {
         error::print(&screen, &error);
+        github::annotate_error(&screen, &error);
         shared::exit_status(&error)
     })
 }

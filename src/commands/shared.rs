@@ -90,14 +90,14 @@ pub(crate) fn print_report(screen: &Screen, report: &Report, as_json: bool) -> R
     })
 }
 
-/// The exit status of a run after an attempt to save its report: a failure is printed, and counts as
-/// one of the run.
-pub(crate) fn with_saved_report(screen: &Screen, exit: u8, saved: &Result<Option<()>>) -> u8 {
+/// The exit status of a run after an attempt to write one of its results: a failure is printed, and
+/// counts as one of the run. A signal's status stays.
+pub(crate) fn with_saved<T>(screen: &Screen, exit: u8, saved: &Result<T>) -> u8 {
     match saved {
         Ok(_) => exit,
         Err(failure) => {
             error::print(screen, failure);
-            if exit == 3 { 1 } else { exit.max(1) }
+            if exit > 128 { exit } else { 1 }
         }
     }
 }

@@ -98,7 +98,7 @@ fn style(action: Action) -> Style {
 }
 
 /// `2 to create, 1 to update, nothing to delete`; `None` without a change.
-fn summary(sections: &[Section<'_>]) -> Option<String> {
+pub(super) fn summary(sections: &[Section<'_>]) -> Option<String> {
     let all = || sections.iter().flat_map(|section| &section.changes);
     let count = |action| all().filter(|change| change.action == action).count();
     let mut parts: Vec<String> = Vec::new();

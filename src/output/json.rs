@@ -66,8 +66,8 @@ mod tests {
         assert_eq!(
             keys(&json),
             [
-                "version", "started", "seconds", "exit", "images", "totals", "blobs", "bytes",
-                "requests", "pulls"
+                "$schema", "version", "tool", "started", "seconds", "exit", "images", "totals",
+                "blobs", "bytes", "requests", "pulls"
             ]
         );
         assert_eq!(

@@ -8,11 +8,14 @@ pub(crate) mod changes;
 pub(crate) mod doctor;
 pub(crate) mod error;
 pub(crate) mod file;
+pub(crate) mod github;
 pub(crate) mod images;
 pub(crate) mod json;
 pub(crate) mod log;
+pub(crate) mod metrics;
 pub(crate) mod progress;
 pub(crate) mod rules;
+pub(crate) mod summary;
 pub(crate) mod table;
 
 use std::io::{self, BufWriter, IsTerminal, Write};

@@ -196,7 +196,7 @@ fn summary(out: &mut dyn Write, parts: &[String]) -> io::Result<()> {
 }
 
 /// Like `12 copied, 3 up to date`; omits zeros.
-fn counted(totals: &Totals) -> String {
+pub(super) fn counted(totals: &Totals) -> String {
     let all = [
         (totals.copied, Outcome::Copied),
         (totals.planned, Outcome::Planned),
@@ -229,7 +229,7 @@ fn known_size(bytes: Option<u64>) -> String {
 }
 
 /// `12.3 s` below a minute, `1h 2m 3s` above.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
     }

@@ -180,7 +180,9 @@ pub(crate) async fn run_with_lock(
     summary.rows = rows;
     let totals = Totals::of(&summary.rows);
     let report = Report {
+        schema: outcome::REPORT_SCHEMA,
         version: 1,
+        tool: outcome::Tool::THIS,
         started: humantime::format_rfc3339_seconds(started).to_string(),
         seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
         exit: outcome::exit_status(&totals, shutdown.interrupt()),

@@ -47,7 +47,7 @@ fn the_json_report_has_the_documented_fields() {
 
     assert_eq!(
         fields(&report),
-        "version number, started string, seconds number, exit number, images array, \
+        "$schema string, version number, tool object, started string, seconds number, exit number, images array, \
          totals object, blobs object, bytes object, requests object, pulls array"
     );
     assert_eq!((&report["version"], &report["exit"]), (&1.into(), &1.into()));

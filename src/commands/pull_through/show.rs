@@ -36,7 +36,7 @@ pub(crate) fn show(
     Ok(())
 }
 
-fn section<'a>(site: &'a PlannedSite<'_>) -> Section<'a> {
+pub(crate) fn section<'a>(site: &'a PlannedSite<'_>) -> Section<'a> {
     Section {
         registry: site.site.registry.host.to_string(),
         changes: site.planned.iter().map(|planned| &planned.change).collect(),

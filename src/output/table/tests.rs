@@ -5,7 +5,7 @@ use anstream::adapter::strip_str;
 use super::*;
 use crate::model::{
     Digest,
-    outcome::{Blobs, Bytes, Requests},
+    outcome::{self, Blobs, Bytes, Requests},
 };
 
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mirror";
@@ -48,7 +48,9 @@ pub(crate) fn report() -> Report {
         Row { hint: Some("restore it".into()), ..row(Outcome::Archived, "old") },
     ];
     Report {
+        schema: outcome::REPORT_SCHEMA,
         version: 1,
+        tool: outcome::Tool::THIS,
         started: "2026-11-20T08:00:00Z".to_owned(),
         seconds: 12.34,
         exit: 1,
