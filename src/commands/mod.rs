@@ -16,13 +16,36 @@ use futures::FutureExt;
 
 use crate::{
     cli::{Cli, Command},
-    output::{Screen, error, log},
+    model::{Error, Kind},
+    output::{
+        Screen, error,
+        log::{self, LogFormat},
+    },
 };
+
+/// Prints the help, the version or a usage error, and returns the process's exit status. A usage
+/// error of a command line with `--log-format json` is a JSON object.
+pub fn usage(error: &clap::Error) -> u8 {
+    let is_json = || {
+        let given: Vec<_> = std::env::args().skip(1).collect();
+        given.iter().any(|option| option == "--log-format=json")
+            || given.windows(2).any(|pair| pair == ["--log-format", "json"])
+    };
+    if error.use_stderr() && is_json() {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let screen = Screen::new(clap::ColorChoice::Never, LogFormat::Json);
+        error::print(&screen, &Error::new(Kind::Configuration, text));
+    } else {
+        let _ = error.print();
+    }
+    error.exit_code().try_into().unwrap_or(2)
+}
 
 /// Runs the command and returns the process's exit status.
 pub async fn run(cli: Cli) -> u8 {
     let Cli { global, command } = cli;
-    let screen = Screen::new(global.color);
+    let screen = Screen::new(global.color, global.log_format);
     log::start(global.verbosity(), global.log_format, &screen);
     let result = match command {
         Command::Sync(args) => sync::run(&global, &screen, args).await,

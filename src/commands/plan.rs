@@ -3,6 +3,8 @@
 use super::shared::{mirror_within, read_config_with_warnings, with_saved_report};
 use crate::{
     cli::{Global, PlanArgs},
+    config::DestinationConfig,
+    ecr::quota,
     engine::{Check, Mode, Options},
     model::Result,
     output::{Screen, file, json, table},
@@ -25,9 +27,11 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Res
     let (report, _) = mirror_within(global, screen, request, max_wait).await?;
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
+    let is_ecr = config.destinations.iter().any(DestinationConfig::is_ecr);
+    let put_rate = quota::steady_rate("PutImage").filter(|_| is_ecr);
     screen.print(|out| match args.json {
         true => json::write(out, &report),
-        false => table::plan(out, &report, screen.width()),
+        false => table::plan(out, &report, &screen.view(global.verbose > 0), put_rate),
     })?;
     Ok(with_saved_report(screen, report.exit, &saved))
 }

@@ -43,7 +43,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     let locked = args.lock.as_deref().map(|path| save_lock(path, &lock, &report)).transpose();
-    print_report(screen, &report, args.json)?;
+    print_report(global, screen, &report, args.json)?;
     if let Err(error) = &locked {
         error::print(screen, error);
     }

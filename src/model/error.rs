@@ -68,6 +68,7 @@ struct Inner {
     hint: Option<String>,
     retry_after: Option<Duration>,
     exhausted: bool,
+    of_identity: bool,
 }
 
 impl Error {
@@ -80,6 +81,7 @@ impl Error {
             hint: None,
             retry_after: None,
             exhausted: false,
+            of_identity: false,
         }))
     }
 
@@ -107,10 +109,23 @@ impl Error {
         self.with(|inner| inner.exhausted = true)
     }
 
+    /// Marks the error as one of the identity: every other request of it fails in the same way.
+    pub(crate) fn of_identity(self) -> Self {
+        self.with(|inner| inner.of_identity = true)
+    }
+
+    /// Returns `true` for an error that every other request of the same identity gets.
+    pub(crate) fn is_of_identity(&self) -> bool {
+        self.0.of_identity
+    }
+
     /// Wraps the error in a message of the caller. Keeps the kind.
     pub(crate) fn context(self, message: impl Into<String>) -> Self {
-        let (kind, retry_after, exhausted) = (self.kind(), self.0.retry_after, self.0.exhausted);
-        Self::new(kind, message).because(self).after(retry_after).with(|i| i.exhausted = exhausted)
+        let Inner { kind, retry_after, exhausted, of_identity, .. } = *self.0;
+        Self::new(kind, message).because(self).after(retry_after).with(|inner| {
+            inner.exhausted = exhausted;
+            inner.of_identity = of_identity;
+        })
     }
 
     /// Applies `word` to every message and hint of the chain.

@@ -2,6 +2,8 @@
 //!
 //! The field names are the contract of `--json` and `--report`, version 1.
 
+use std::iter;
+
 use serde::Serialize;
 
 use super::{
@@ -28,8 +30,10 @@ pub enum Outcome {
     Drifted,
     /// The pull limit does not suffice; the next run resumes.
     Deferred,
-    /// The run ended before the image was started, or while it was copied.
+    /// The run ended before the image was copied, or its destination cannot be used.
     NotStarted,
+    /// The run ended while the image was copied; the next run resumes.
+    Interrupted,
     /// The destination has the image in an archive, from which it cannot be pulled.
     Archived,
 }
@@ -39,7 +43,7 @@ impl Outcome {
         match error.kind() {
             Kind::PullLimit => Self::Deferred,
             Kind::TagImmutable => Self::Drifted,
-            Kind::Cancelled => Self::NotStarted,
+            Kind::Cancelled => Self::Interrupted,
             _ => Self::Failed,
         }
     }
@@ -49,6 +53,14 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
+    /// The destination does not have the tag.
+    New,
+    /// The tag of the destination has another image than the tag of the source.
+    TagMoved,
+    /// The source is the same, but another filter made the image of the destination.
+    FilterChanged,
+    /// The image is up to date, but the source has further referrers (`signatures`).
+    ReferrerAdded,
     /// The tag was right, but the destination had lost a manifest or a blob (`--deep`).
     Repaired,
 }
@@ -122,6 +134,7 @@ pub struct Totals {
     pub drifted: u64,
     pub deferred: u64,
     pub not_started: u64,
+    pub interrupted: u64,
     pub archived: u64,
 }
 
@@ -138,6 +151,7 @@ impl Totals {
                 Outcome::Drifted => &mut totals.drifted,
                 Outcome::Deferred => &mut totals.deferred,
                 Outcome::NotStarted => &mut totals.not_started,
+                Outcome::Interrupted => &mut totals.interrupted,
                 Outcome::Archived => &mut totals.archived,
             } += 1;
         }
@@ -180,6 +194,41 @@ pub struct Requests {
     pub throttled: u64,
 }
 
+/// The smallest and the largest number that a plan allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Bounds {
+    /// The smallest.
+    pub least: u64,
+    /// The largest.
+    pub most: u64,
+}
+
+impl Bounds {
+    pub(crate) fn exactly(number: u64) -> Self {
+        Self { least: number, most: number }
+    }
+}
+
+impl iter::Sum for Bounds {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, it| Self {
+            least: sum.least + it.least,
+            most: sum.most + it.most,
+        })
+    }
+}
+
+/// A destination that a run cannot use: its images are not started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnusableDestination {
+    /// The registry.
+    pub destination: String,
+    /// The error with its causes.
+    pub error: String,
+    /// The fix.
+    pub hint: Option<String>,
+}
+
 /// A metered registry's pull limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pulls {
@@ -187,6 +236,9 @@ pub struct Pulls {
     pub registry: String,
     /// Pulls that this run spent; `null` if unknown.
     pub spent: Option<u64>,
+    /// The fewest and the most pulls that a run would spend, if `spent` is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
     /// Pulls per window.
     pub limit: u64,
     /// Pulls left in the current window.
@@ -211,10 +263,16 @@ pub struct Report {
     /// Changed settings of repositories and accounts; in a plan, those to change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<SettingChange>,
+    /// The destinations that the run could not use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<UnusableDestination>,
     /// The rows counted.
     pub totals: Totals,
     /// The blobs counted.
     pub blobs: Blobs,
+    /// The manifests that a plan would push. Omitted in a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Bounds>,
     /// The bytes counted.
     pub bytes: Bytes,
     /// The requests counted.
@@ -245,11 +303,15 @@ impl Interrupt {
 }
 
 /// The exit status: that of the signal, else 1 after failures, else 3 if images remain, else 0.
-pub fn exit_status(totals: &Totals, interrupt: Option<Interrupt>) -> u8 {
+pub fn exit_status(
+    totals: &Totals,
+    unusable: &[UnusableDestination],
+    interrupt: Option<Interrupt>,
+) -> u8 {
     match interrupt {
         Some(interrupt) => interrupt.status(),
-        None if totals.failed + totals.drifted > 0 => 1,
-        None if totals.deferred + totals.not_started > 0 => 3,
+        None if totals.failed + totals.drifted > 0 || !unusable.is_empty() => 1,
+        None if totals.deferred + totals.not_started + totals.interrupted > 0 => 3,
         None => 0,
     }
 }
@@ -271,7 +333,7 @@ mod tests {
             (totals(1, 0, 1), Some(Interrupt::Int), 130),
             (totals(0, 0, 0), Some(Interrupt::Term), 143),
         ] {
-            assert_eq!(exit_status(&totals, interrupt), expected, "{totals:?}");
+            assert_eq!(exit_status(&totals, &[], interrupt), expected, "{totals:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     changes::LEFT_OVER,
     printable,
-    table::{Line, grid},
+    table::{Column, Line, Note, grid},
 };
 use crate::model::{
     SettingChange,
@@ -27,7 +27,14 @@ pub(crate) fn status_tables(
     now: SystemTime,
     width: Option<usize>,
 ) -> io::Result<()> {
-    let header = ["RULE", "UPSTREAM", "STATUS", "REPOSITORIES", "OLDEST", "NEWEST"];
+    let header = [
+        Column::Left("RULE"),
+        Column::Left("UPSTREAM"),
+        Column::Left("STATUS"),
+        Column::Right("REPOSITORIES"),
+        Column::Right("OLDEST"),
+        Column::Right("NEWEST"),
+    ];
     for (index, registry) in registries.iter().enumerate() {
         let RegistryRules { destination, rules, leftovers } = registry;
         write_title(out, index, destination)?;
@@ -52,7 +59,8 @@ pub(crate) fn validation_tables(
     for (index, rows) in rows.chunk_by(|a, b| a.destination == b.destination).enumerate() {
         write_title(out, index, &rows[0].destination)?;
         let lines: Vec<Line> = rows.iter().map(validation_line).collect();
-        grid(out, &["RULE", "UPSTREAM", "RESULT", "PULL AS"], &lines, width)?;
+        let header = ["RULE", "UPSTREAM", "RESULT", "PULL AS"].map(Column::Left);
+        grid(out, &header, &lines, width)?;
     }
     Ok(())
 }
@@ -85,14 +93,17 @@ fn status_line(row: &RuleStatusRow, now: SystemTime) -> Line {
     if repositories.len() > LISTED {
         notes.push(format!("… and {} more (`--json` lists them)", repositories.len() - LISTED));
     }
-    Line { cells: cells.iter().map(Into::into).collect(), notes }
+    Line {
+        cells: cells.iter().map(Into::into).collect(),
+        notes: notes.iter().map(Note::from).collect(),
+    }
 }
 
 fn validation_line(row: &ValidationRow) -> Line {
     let pull_as = row.pull_as.as_deref().unwrap_or_default();
     let cells = [&row.prefix, &row.upstream, row.verdict.word(), pull_as];
-    let failure = row.failure.iter().map(|failure| printable(failure).into_owned());
-    let hint = row.hint.iter().map(|hint| format!("hint: {}", printable(hint)));
+    let failure = row.failure.iter().map(Note::from);
+    let hint = row.hint.iter().map(|hint| Note::hint(hint));
     Line { cells: cells.map(Into::into).into(), notes: failure.chain(hint).collect() }
 }
 

@@ -45,6 +45,7 @@ mod readme;
 mod registries;
 mod report;
 mod sandbox_runs;
+mod screen;
 mod security;
 mod selection;
 mod settings;

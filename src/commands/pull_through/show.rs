@@ -25,7 +25,7 @@ pub(crate) fn show(
     let sections: Vec<Section<'_>> = preview.sites.iter().map(section).collect();
     screen.print(|out| match as_json {
         true => changes::json(out, &sections, &preview.failures),
-        false => changes::plan(out, &sections, preview.failures.len()),
+        false => changes::plan(out, &sections, preview.failures.len(), screen.width()),
     })?;
     if !matches!(goal, Goal::Removal(_)) {
         for role in needed_roles(&preview.sites) {
