@@ -81,7 +81,7 @@ async fn open_registries(
     if let (Some(directory), false) = (sandbox, global.quiet) {
         let state = directory.display();
         let text = format!("sandbox: nothing real is touched; the state is in `{state}`");
-        screen.tell(|out| writeln!(out, "{text}"));
+        screen.tell_lines(|out| writeln!(out, "{text}"));
     }
     Ok(registries)
 }
@@ -180,7 +180,7 @@ pub(crate) async fn watch_signals(global: &Global, screen: &Screen, shutdown: &S
         shutdown.stopping().await;
         if shutdown.interrupt().is_some() && !global.quiet {
             let text = "stopping: what is running has 10 s to finish; a second signal ends it now";
-            screen.tell(|out| writeln!(out, "{text}"));
+            screen.tell_lines(|out| writeln!(out, "{text}"));
         }
         pending().await
     };

@@ -62,7 +62,7 @@ pub(crate) fn plan(
         (_, None) => {}
     }
     for section in sections.iter().filter(|section| !section.leftovers.is_empty()) {
-        writeln!(out, "\n{LEFT_OVER}")?;
+        writeln!(out, "\n{}", wrapped(LEFT_OVER, width, 0, 0))?;
         write_changes(out, section, &section.leftovers, all, width)?;
         let fix = "`apply --prune` removes them: check first that no other configuration uses them";
         writeln!(out, "{}", wrapped(fix, width, 0, 0))?;
@@ -266,7 +266,11 @@ pub(crate) fn conflict(out: &mut dyn Write, change: &SettingChange) -> io::Resul
 }
 
 /// Writes the reference by which the images of each new or changed rule are pulled.
-pub(crate) fn references(out: &mut dyn Write, registry: &str, prefixes: &[&str]) -> io::Result<()> {
+pub(crate) fn references(
+    out: &mut dyn Write,
+    registry: &str,
+    prefixes: &[String],
+) -> io::Result<()> {
     for prefix in prefixes {
         let prefix = if prefix == "ROOT" { String::new() } else { format!("{prefix}/") };
         writeln!(out, "pull as: {}", printable(&format!("{registry}/{prefix}REPOSITORY:TAG")))?;

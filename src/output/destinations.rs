@@ -7,7 +7,7 @@ use std::{
 
 use clap::builder::styling::Style;
 
-use super::{printable, styled};
+use super::{printable, styled, text::wrapped};
 use crate::model::{Location, Repository};
 
 /// One destination, as a header shows it.
@@ -45,18 +45,19 @@ impl Destinations {
     }
 
     /// Writes the header, unless it is written already.
-    pub(super) fn write_once(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.lines_once().iter().try_for_each(|line| writeln!(out, "{line}"))
+    pub(super) fn write_once(&self, out: &mut dyn Write, width: Option<usize>) -> io::Result<()> {
+        self.lines_once(width).iter().try_for_each(|line| writeln!(out, "{line}"))
     }
 
     /// The lines of the header, at the first call.
-    pub(super) fn lines_once(&self) -> Vec<String> {
+    fn lines_once(&self, width: Option<usize>) -> Vec<String> {
         if self.is_shown.swap(true, Relaxed) {
             return Vec::new();
         }
         let line = |DestinationName { name, region, .. }: &DestinationName| {
             let region = region.as_ref().map(|region| format!(", {region}")).unwrap_or_default();
-            styled(Style::new().bold(), &printable(&format!("→ {name}{region}")))
+            let text = wrapped(&printable(&format!("→ {name}{region}")), width, 0, 2);
+            styled(Style::new().bold(), &text)
         };
         self.all.iter().map(line).collect()
     }
@@ -107,8 +108,8 @@ pub(super) mod tests {
             one.image("docker.io/library/nginx:1", &cached),
             format!("docker.io/library/nginx:1 → {cached}")
         );
-        assert_eq!(one.lines_once().len(), 1);
-        assert_eq!(one.lines_once().len(), 0, "it is written once");
+        assert_eq!(one.lines_once(None).len(), 1);
+        assert_eq!(one.lines_once(None).len(), 0, "it is written once");
         let two = Destinations::new(vec![named("a.example", None), named("oci:dir", None)]);
         let expected = "quay.io/a/b:1 → oci:dir:a/b:1";
         assert_eq!(two.image("quay.io/a/b:1", "oci:dir:a/b:1"), expected);

@@ -74,10 +74,6 @@ impl Screen {
     /// Writes text to stderr, above the progress bars; in a JSON log as one object. Ignores errors:
     /// there is no stream to report them.
     pub(crate) fn tell(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
-        self.tell_at(Level::INFO, write);
-    }
-
-    fn tell_at(&self, level: Level, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         self.log(|out| match self.format {
             LogFormat::Text => write(out),
             LogFormat::Json => {
@@ -86,9 +82,20 @@ impl Screen {
                 let text = strip_bytes(&styled).into_vec();
                 match String::from_utf8_lossy(&text).trim_end() {
                     "" => Ok(()),
-                    text => json::log_line(out, level, text, Value::Null),
+                    text => json::log_line(out, Level::INFO, text, Value::Null),
                 }
             }
+        });
+    }
+
+    /// Writes lines without styles to stderr, as [`Self::tell`] does, wrapped at its width.
+    pub(crate) fn tell_lines(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+        let mut lines = Vec::new();
+        let _ = write(&mut lines);
+        let width = self.stderr_width();
+        self.tell(|out| {
+            let lines = String::from_utf8_lossy(&lines);
+            lines.lines().try_for_each(|line| writeln!(out, "{}", text::wrapped(line, width, 0, 4)))
         });
     }
 

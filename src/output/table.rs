@@ -215,7 +215,7 @@ pub(crate) fn sync(out: &mut dyn Write, report: &Report, view: &TableView<'_>) -
     let Requests { source, destination, ecr_api, retries, throttled } = report.requests;
     let mut parts = vec![format!("{} in {}", counted(&report.totals), duration(report.seconds))];
     let (read, written) = (report.bytes.from_source, report.bytes.to_destination);
-    if read.or(written).is_some_and(|bytes| bytes > 0) {
+    if read.into_iter().chain(written).any(|bytes| bytes > 0) {
         parts.push(format!("{} read, {} written", known_size(read), known_size(written)));
     }
     parts.push(format!(
@@ -333,14 +333,14 @@ fn changes(out: &mut dyn Write, report: &Report, view: &TableView<'_>) -> io::Re
     if report.changes.is_empty() {
         return Ok(());
     }
-    view.destinations.write_once(out)?;
+    view.destinations.write_once(out, view.width)?;
     report.changes.iter().try_for_each(|change| write_change(out, change, view.width))?;
     writeln!(out)
 }
 
 fn unusable(out: &mut dyn Write, report: &Report, view: &TableView<'_>) -> io::Result<()> {
     for UnusableDestination { destination, error, hint } in &report.unusable {
-        view.destinations.write_once(out)?;
+        view.destinations.write_once(out, view.width)?;
         Note::error(&format!("cannot use {destination}: {error}")).write(out, 0, view.width)?;
         hint.iter().try_for_each(|hint| Note::hint(hint).write(out, 0, view.width))?;
         writeln!(out)?;
@@ -359,7 +359,7 @@ fn rows(
     if groups.is_empty() {
         return Ok(());
     }
-    view.destinations.write_once(out)?;
+    view.destinations.write_once(out, view.width)?;
     let mut hints: Vec<(&str, usize)> = Vec::new();
     for hint in groups.iter().filter_map(|group| group[0].hint.as_deref()) {
         match hints.iter_mut().find(|(known, _)| *known == hint) {

@@ -212,7 +212,7 @@ fn changes_of_policies_are_readable() {
 }
 
 /// A standing sandbox with two images.
-async fn standing(faults: &[&str]) -> (Sandbox, tempfile::TempDir) {
+async fn standing(faults: &[String]) -> (Sandbox, tempfile::TempDir) {
     let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
     let options = Options { mode: Mode::Standing, faults, ..Options::default() };
     let sandbox = Sandbox::start(options).await.unwrap();
@@ -235,15 +235,12 @@ async fn standing(faults: &[&str]) -> (Sandbox, tempfile::TempDir) {
 async fn an_interrupted_run_says_so_at_once_and_has_one_hint() {
     let mut transcript = Transcript::default();
     for width in WIDTHS {
-        let (sandbox, home) = standing(&["silent@ecr:PUT/manifests/"]).await;
+        let faults = ["app", "web"].map(|name| format!("silent@ecr:PUT/team/{name}/manifests/"));
+        let (sandbox, home) = standing(&faults).await;
         let mut command = command(home.path(), width, "sync");
         command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
         let mut child = command.spawn().unwrap();
-        let is_pushing = |name: &str| {
-            let path = format!("/v2/team/{name}/manifests/");
-            sandbox.journal().iter().any(|entry| entry.path.contains(&path) && entry.is_write())
-        };
-        until("both images push a manifest", || is_pushing("app") && is_pushing("web")).await;
+        until("both images push", || sandbox.faults().idle().is_empty()).await;
         signal(&child, "INT");
         until("the program says that it stops", || output(home.path()).contains("stopping")).await;
         signal_until_ended(&mut child, "INT").await;

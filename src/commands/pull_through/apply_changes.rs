@@ -51,7 +51,9 @@ pub(crate) async fn run(
     let result = with_registries(global, &config, apply).await;
     match shutdown.interrupt() {
         Some(interrupt) => {
-            screen.tell(|out| writeln!(out, "stopped; run again to apply the remaining changes"));
+            screen.tell_lines(|out| {
+                writeln!(out, "stopped; run again to apply the remaining changes")
+            });
             Ok(interrupt.status())
         }
         None => result,
@@ -71,7 +73,7 @@ async fn confirm_and_apply(
         confirmed = confirm(screen, registries, sites, request) => confirmed?,
     };
     let Some((preview, mut status)) = confirmed else {
-        screen.tell(|out| writeln!(out, "nothing was changed"));
+        screen.tell_lines(|out| writeln!(out, "nothing was changed"));
         return Ok(1);
     };
     for site in &preview.sites {
@@ -96,7 +98,7 @@ async fn apply_site(screen: &Screen, site: &PlannedSite<'_>, shutdown: &Shutdown
         site.planned.iter().any(is_deleted)
     };
     let applied = apply(&site.session, &site.site.registry.host, &site.planned, |done| {
-        screen.tell(|out| changes::made(out, &done.change));
+        screen.tell_lines(|out| changes::made(out, &done.change));
         let SettingChange { action, kind, name, .. } = &done.change;
         match (action, kind) {
             (Action::Delete, Subject::Rule) if !deletes(name) => kept.prefixes.push(name.clone()),
@@ -110,11 +112,11 @@ async fn apply_site(screen: &Screen, site: &PlannedSite<'_>, shutdown: &Shutdown
         error::print(screen, error);
     }
     for planned in &applied.left {
-        screen.tell(|out| changes::left(out, &planned.change));
+        screen.tell_lines(|out| changes::left(out, &planned.change));
     }
     kept.secrets = applied.restorable;
     let host = site.site.registry.host.to_string();
-    screen.tell(|out| changes::kept(out, &host, &kept));
-    screen.tell(|out| changes::references(out, &host, &pullable));
+    screen.tell_lines(|out| changes::kept(out, &host, &kept));
+    screen.tell_lines(|out| changes::references(out, &host, &pullable));
     u8::from(!applied.failures.is_empty() || site.conflicts().next().is_some())
 }

@@ -58,7 +58,7 @@ impl Plain {
         let screen = &self.screen;
         screen.log(|out| match screen.format {
             LogFormat::Text => {
-                screen.destinations().write_once(out)?;
+                screen.destinations().write_once(out, screen.stderr_width())?;
                 writeln!(out, "{text}")
             }
             LogFormat::Json => log_line(out, *level, name, fields.clone()),
