@@ -187,6 +187,10 @@ fn without_credentials(identity: &Identity, cause: &(dyn StdError + 'static)) ->
                 "allow this identity (and its `external_id`) in the role's trust policy, and grant it `sts:AssumeRole`; without credentials, {sign_in}"
             ),
         ),
+        // the SDK's text names the same providers, each in a sentence
+        None if cause.contains("no credentials found in chain") => {
+            (format!("no AWS credentials (tried {providers})"), sign_in)
+        }
         None => (format!("no AWS credentials (tried {providers}): {cause}"), sign_in),
     };
     Error::new(Kind::Unauthorized, problem).hint(hint).of_identity()

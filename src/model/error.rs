@@ -114,18 +114,18 @@ impl Error {
         self.with(|inner| inner.of_identity = true)
     }
 
-    /// Returns `true` for an error that every other request of the same identity gets.
-    pub(crate) fn is_of_identity(&self) -> bool {
-        self.0.of_identity
+    /// The error of the chain that every other request of the same identity gets.
+    pub(crate) fn identity_error(&self) -> Option<&Self> {
+        if self.0.of_identity {
+            return Some(self);
+        }
+        self.0.cause.as_ref()?.downcast_ref::<Self>()?.identity_error()
     }
 
     /// Wraps the error in a message of the caller. Keeps the kind.
     pub(crate) fn context(self, message: impl Into<String>) -> Self {
-        let Inner { kind, retry_after, exhausted, of_identity, .. } = *self.0;
-        Self::new(kind, message).because(self).after(retry_after).with(|inner| {
-            inner.exhausted = exhausted;
-            inner.of_identity = of_identity;
-        })
+        let (kind, retry_after, exhausted) = (self.kind(), self.0.retry_after, self.0.exhausted);
+        Self::new(kind, message).because(self).after(retry_after).with(|i| i.exhausted = exhausted)
     }
 
     /// Applies `word` to every message and hint of the chain.

@@ -284,8 +284,10 @@ pub(crate) fn role(
     setting: &str,
     trust: &Value,
     permissions: &Value,
+    width: Option<usize>,
 ) -> io::Result<()> {
-    writeln!(out, "the role of {} needs this trust policy:", printable(setting))?;
+    let title = format!("the role of {setting} needs this trust policy:");
+    writeln!(out, "{}", wrapped(&printable(&title), width, 0, 4))?;
     writeln!(out, "{trust:#}\nand these permissions:\n{permissions:#}")
 }
 

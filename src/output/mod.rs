@@ -128,7 +128,8 @@ impl Screen {
         width_of(io::stdout())
     }
 
-    fn stderr_width(&self) -> Option<usize> {
+    /// The columns of stderr's terminal; `None` without one and in a JSON log.
+    pub(crate) fn stderr_width(&self) -> Option<usize> {
         width_of(io::stderr()).filter(|_| self.format == LogFormat::Text)
     }
 

@@ -17,7 +17,10 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{Screen, printable, size};
+use super::{
+    Screen, printable, size,
+    text::{count, grouped},
+};
 use crate::model::{
     event::{Event, Observer, Progress, Silent},
     outcome::Outcome,
@@ -207,7 +210,8 @@ impl RunState {
             0 => String::new(),
             failed => format!(", {failed} failed"),
         };
-        format!("{} of {} images done{failed}", self.finished, self.rows)
+        let all = count(self.rows as u64, "image");
+        format!("{} of {all} done{failed}", grouped(self.finished as u64))
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     changes::LEFT_OVER,
     printable,
     table::{Column, Line, Note, grid},
+    text::wrapped,
 };
 use crate::model::{
     SettingChange,
@@ -41,7 +42,7 @@ pub(crate) fn status_tables(
         let lines: Vec<Line> = rules.iter().map(|row| status_line(row, now)).collect();
         grid(out, &header, &lines, width)?;
         if !leftovers.is_empty() {
-            writeln!(out, "\n{LEFT_OVER}")?;
+            writeln!(out, "\n{}", wrapped(LEFT_OVER, width, 0, 0))?;
         }
         for SettingChange { kind, name, .. } in leftovers {
             writeln!(out, "{} {}", kind.word(), printable(name))?;
@@ -211,7 +212,7 @@ mod tests {
         let expected = "\
 r.example
 RULE  UPSTREAM      STATUS                    REPOSITORIES  OLDEST  NEWEST
-a     quay.io       there                     12            3 d     2 d
+a     quay.io       there                               12     3 d     2 d
     a/00 (3 d)
     a/01 (2 d)
     a/02 (2 d)
@@ -223,10 +224,10 @@ a     quay.io       there                     12            3 d     2 d
     a/08 (2 d)
     a/09 (2 d)
     … and 2 more (`--json` lists them)
-b     quay.io/team  differs                   1             3 d     3 d
+b     quay.io/team  differs                              1     3 d     3 d
     see the plan
     b/00 (3 d)
-c     quay.io       not in the configuration  0
+c     quay.io       not in the configuration             0
 ";
         assert_eq!(text(|out| status_tables(out, &registries(), now, None)), expected);
     }

@@ -233,7 +233,7 @@ pub(crate) fn sync(out: &mut dyn Write, report: &Report, view: &TableView<'_>) -
         let spent = count(spent.unwrap_or_default(), "pull");
         format!("{registry}: {spent} spent, {remaining} of {limit} left")
     }));
-    summary(out, &parts.join(" · "), view)
+    summary(out, &parts, view)
 }
 
 /// Writes changed settings, the rows that need attention and the destinations that cannot be used;
@@ -293,13 +293,13 @@ pub(crate) fn plan(
             grouped(present)
         ));
     }
-    summary(out, &parts.join(" · "), view)?;
-    report.pulls.iter().try_for_each(|pulls| summary(out, &pulls_of_plan(pulls), view))?;
+    summary(out, &parts, view)?;
+    report.pulls.iter().try_for_each(|pulls| summary(out, &[pulls_of_plan(pulls)], view))?;
     let puts = report.manifests.unwrap_or_default().most;
     if let Some(rate) = put_rate.filter(|rate| puts as f64 / rate > 60.0) {
         let minutes = (puts as f64 / rate / 60.0).ceil();
-        let text = format!("{} PutImage at {rate}/s: about {minutes} min", grouped(puts));
-        summary(out, &text, view)?;
+        let text = format!("at most {} PutImage at {rate}/s: {minutes} min", grouped(puts));
+        summary(out, &[text], view)?;
     }
     if report.images.iter().any(|row| row.outcome == Outcome::Planned && row.bytes_pushed.is_none())
     {
@@ -430,8 +430,22 @@ fn reason(reason: Reason) -> &'static str {
     }
 }
 
-fn summary(out: &mut dyn Write, text: &str, view: &TableView<'_>) -> io::Result<()> {
-    writeln!(out, "{}", wrapped(&printable(text), view.width, 0, 0))
+/// Writes the parts in one line. A part that does not fit into it has the next line.
+fn summary(out: &mut dyn Write, parts: &[String], view: &TableView<'_>) -> io::Result<()> {
+    const SEPARATOR: &str = " · ";
+    let mut line = String::new();
+    for part in parts {
+        let end = columns(&line) + columns(SEPARATOR) + columns(part);
+        if view.width.is_some_and(|width| end > width) && !line.is_empty() {
+            writeln!(out, "{}", wrapped(&line, view.width, 0, 0))?;
+            line.clear();
+        }
+        if !line.is_empty() {
+            line += SEPARATOR;
+        }
+        line.push_str(&printable(part));
+    }
+    writeln!(out, "{}", wrapped(&line, view.width, 0, 0))
 }
 
 /// Like `12 copied, 3 up to date`; omits zeros.

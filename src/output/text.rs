@@ -27,12 +27,29 @@ pub(super) fn wrapped(text: &str, width: Option<usize>, lead: usize, indent: usi
     lines
 }
 
+/// The start of a line, which has this many columns, and the wrapped text after it.
+pub(super) fn after(
+    start: &str,
+    lead: usize,
+    text: &str,
+    width: Option<usize>,
+    indent: usize,
+) -> String {
+    let text = wrapped(text, width, lead, indent);
+    let start = if text.starts_with('\n') { start.trim_end() } else { start };
+    format!("{start}{text}")
+}
+
 /// The width of the longest word.
 pub(super) fn longest_word(text: &str) -> usize {
     words(text).map(columns).max().unwrap_or_default()
 }
 
-/// The words of a text. An arrow and the name that it points to are one.
+/// The longest command between backticks that is not wrapped, in bytes.
+const COMMAND: usize = 40;
+
+/// The words of a text. An arrow and the name that it points to are one, and so is a short command
+/// between backticks.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -40,7 +57,15 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
             return None;
         }
         let start = if rest.starts_with("→ ") { "→ ".len() } else { 0 };
-        let end = rest[start..].find(' ').map_or(rest.len(), |at| start + at);
+        let tail = &rest[start..];
+        let mut is_command = false;
+        let with_command = tail.find(|c: char| {
+            is_command ^= c == '`';
+            c == ' ' && !is_command
+        });
+        let length = with_command.unwrap_or(tail.len());
+        let is_whole = length <= COMMAND && !is_command;
+        let end = start + if is_whole { length } else { tail.find(' ').unwrap_or(tail.len()) };
         let word = &rest[..end];
         rest = rest.get(end + 1..).unwrap_or_default();
         Some(word)
@@ -96,6 +121,9 @@ mod tests {
         ] {
             assert_eq!(wrapped(text, width, lead, indent), expected, "{width:?}");
         }
+        let hint = "run `docker login r.example`, and don`t stop";
+        assert_eq!(wrapped(hint, Some(26), 0, 0), "run\n`docker login r.example`,\nand don`t stop");
+        assert_eq!(after("copied  ", 8, "a.example/b:1", Some(20), 2), "copied\n  a.example/b:1");
     }
 
     #[test]

@@ -101,11 +101,14 @@ impl CacheWarmer<'_> {
         let row = match warmed {
             Ok(None) => return Row { outcome: Outcome::Planned, ..row },
             Ok(Some(warmed)) => self.warmed_row(row, warmed),
-            Err(error) if error.is_of_identity() => {
-                unusable.lock().entry(item.target.destination).or_insert(error);
-                row
-            }
-            Err(error) => row.with_error(Outcome::of(&error), &error),
+            Err(error) => match error.identity_error() {
+                Some(error) => {
+                    let mut unusable = unusable.lock();
+                    unusable.entry(item.target.destination).or_insert_with(|| error.clone());
+                    row
+                }
+                None => row.with_error(Outcome::of(&error), &error),
+            },
         };
         self.observer.observe(&Event::Finished {
             image: row.source.clone(),

@@ -55,31 +55,26 @@ fn assert_fits(output: &str, width: usize) {
     }
 }
 
-/// The output without the parts that differ from run to run: times, counts of requests, ports, and
-/// the order in which images end.
+/// The output without the parts that differ from run to run: times, sizes, counts of requests,
+/// ports, and the order in which images end.
 fn normal(output: &str) -> String {
-    let mut lines: Vec<String> = Vec::new();
+    let mut blocks: Vec<String> = Vec::new();
     for line in output.lines() {
-        // the line of counts may be wrapped anywhere
-        match lines.last_mut() {
-            Some(last) if last.contains(" in ") && last.contains(" s ·") && !line.is_empty() => {
-                *last += " ";
-                *last += line;
-            }
-            _ => lines.push(line.to_owned()),
+        match blocks.last_mut() {
+            Some(block) if line.starts_with(' ') => *block += &format!("\n{line}"),
+            _ => blocks.push(line.to_owned()),
         }
     }
-    let blocks = |lines: &[String]| -> Vec<String> {
-        let mut blocks: Vec<String> = Vec::new();
-        for line in lines {
-            match blocks.last_mut() {
-                Some(block) if line.starts_with(' ') => *block += &format!("\n{line}"),
-                _ => blocks.push(line.clone()),
-            }
-        }
-        blocks
-    };
-    let mut blocks = blocks(&lines);
+    // images share blobs: which of them pushes one differs from run to run
+    let size = Regex::new(r"[0-9]+\.[0-9] [kM]B").unwrap();
+    let digit = Regex::new("[0-9]").unwrap();
+    for block in &mut blocks {
+        *block = size
+            .replace_all(block, |size: &regex::Captures<'_>| {
+                digit.replace_all(&size[0], "N").into_owned()
+            })
+            .into_owned();
+    }
     let is_copied = |block: &String| block.starts_with("copied ");
     if let Some(first) = blocks.iter().position(is_copied) {
         let end = first + blocks[first..].iter().take_while(|block| is_copied(block)).count();
@@ -90,7 +85,7 @@ fn normal(output: &str) -> String {
         (r"\bin [0-9.]+ s\b", "in N s"),
         (r"[0-9,]+ requests?, [0-9,]+ AWS API calls?", "N requests, N AWS API calls"),
         (r"(127\.0\.0\.1|localhost):[0-9]{5}", "$1:PORT0"),
-        (r" · [0-9]+ retr(y|ies), [0-9]+ throttled", ""),
+        (r"( · |\n)[0-9]+ retr(y|ies), [0-9]+ throttled", ""),
     ] {
         text = Regex::new(pattern).unwrap().replace_all(&text, replacement).into_owned();
     }

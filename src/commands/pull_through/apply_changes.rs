@@ -111,9 +111,7 @@ async fn apply_site(screen: &Screen, site: &PlannedSite<'_>, shutdown: &Shutdown
     for error in &applied.failures {
         error::print(screen, error);
     }
-    for planned in &applied.left {
-        screen.tell_lines(|out| changes::left(out, &planned.change));
-    }
+    applied.left.iter().for_each(|it| screen.tell_lines(|out| changes::left(out, &it.change)));
     kept.secrets = applied.restorable;
     let host = site.site.registry.host.to_string();
     screen.tell_lines(|out| changes::kept(out, &host, &kept));

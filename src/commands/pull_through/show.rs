@@ -30,7 +30,8 @@ pub(crate) fn show(
     if !matches!(goal, Goal::Removal(_)) {
         for role in needed_roles(&preview.sites) {
             let Documents { trust, permissions } = &role.documents;
-            screen.tell(|out| changes::role(out, &role.setting, trust, permissions));
+            let width = screen.stderr_width();
+            screen.tell(|out| changes::role(out, &role.setting, trust, permissions, width));
         }
     }
     Ok(())

@@ -209,9 +209,9 @@ async fn check_all<S: Source, D: Destination>(
         }
         Ok(comparison)
     });
-    let failed = |error: Error| match error.is_of_identity() {
-        true => Comparison::Decided(Verdict::Unusable(error)),
-        false => Comparison::Decided(Verdict::Failed(error)),
+    let failed = |error: Error| match error.identity_error() {
+        Some(error) => Comparison::Decided(Verdict::Unusable(error.clone())),
+        None => Comparison::Decided(Verdict::Failed(error)),
     };
     join_all(checks).await.into_iter().map(|check| check.unwrap_or_else(failed)).collect()
 }

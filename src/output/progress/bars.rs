@@ -13,13 +13,17 @@ use super::{Event, RunState, Running, Screen, View, size};
 use crate::output::{
     error::WARNING,
     printable, styled,
-    text::{columns, wrapped},
+    text::{after, columns, wrapped},
 };
 
-/// The maximum number of running images that are shown.
+/// The maximum number of lines of running images.
 const MOST: usize = 16;
 /// The time after which an image that is compared has a line, because its host fails.
 const FAILING: Duration = Duration::from_secs(1);
+/// The columns of the longest activity: `waiting (rate limit)`, `999.9 MB of 999.9 MB`.
+const ACTIVITY: usize = 20;
+/// The columns before a reference that has a line of its own.
+const INDENT: usize = 4;
 
 pub(super) struct Bars {
     screen: Screen,
@@ -32,7 +36,7 @@ pub(super) struct Bars {
 
 impl Bars {
     pub(super) fn new(screen: Screen) -> Self {
-        let overall = ProgressBar::new(0).with_style(template("{spinner} {msg}"));
+        let overall = ProgressBar::new(0).with_style(overall_style("{spinner} {msg}"));
         let overall = screen.bars.add(overall);
         Self { screen, state: RunState::default(), overall, counts_bytes: false, lines: Vec::new() }
     }
@@ -57,8 +61,14 @@ impl Bars {
             false if pushed > 0 => format!("{} pushed", size(pushed)),
             false => String::new(),
         };
-        overall.set_style(template(&format!("{{msg}}  {{wide_bar}}  {rest}")));
-        overall.set_message(state.counted());
+        let counted = state.counted();
+        let text = match width.checked_sub(columns(&counted) + 2 + columns(&rest)) {
+            Some(10..) => format!("{{msg}}  {{wide_bar}}  {rest}"),
+            Some(_) => format!("{{msg}}  {rest}"),
+            None => "{msg}".to_owned(),
+        };
+        overall.set_style(overall_style(&text));
+        overall.set_message(counted);
         if self.counts_bytes {
             overall.set_length(expected);
             overall.set_position(pushed);
@@ -74,7 +84,7 @@ impl Bars {
             self.screen.bars.remove(&line);
         }
         while self.lines.len() < texts.len() {
-            let line = ProgressBar::new(0).with_style(template("{wide_msg}"));
+            let line = ProgressBar::new(0).with_style(template("{msg}"));
             self.lines.push(self.screen.bars.add(line));
         }
         for (line, text) in self.lines.iter().zip(texts) {
@@ -100,8 +110,8 @@ impl View for Bars {
         let size = terminal_size::terminal_size_of(io::stderr());
         let (width, height) = size.map_or((80, 24), |(w, h)| (usize::from(w.0), usize::from(h.0)));
         self.show_overall(width);
-        // the overall bar, "and N more", and the line that the cursor is on
-        let room = height.saturating_sub(3).min(MOST);
+        // the empty line, the overall bar, "and N more", and the line that the cursor is on
+        let room = height.saturating_sub(4).min(MOST);
         self.show_lines(lines(&self.state.running, room, width));
     }
 
@@ -109,6 +119,12 @@ impl View for Bars {
         self.show_lines(Vec::new());
         self.overall.finish_and_clear();
     }
+}
+
+/// The style of the overall bar, below an empty line: the `^C` that a terminal shows moves the cursor
+/// down, so that the first line is not cleared.
+fn overall_style(text: &str) -> ProgressStyle {
+    template(&format!("\n{text}"))
 }
 
 fn template(text: &str) -> ProgressStyle {
@@ -132,35 +148,39 @@ fn activity(image: &Running) -> String {
     }
 }
 
-/// A line for each image that is copied or whose host fails, oldest first, at most `room`, then the
-/// number of the others. The error of a failing host has the rest of the line.
+/// A text for each image that is copied or whose host fails, oldest first, in at most `room` lines,
+/// then the number of the others. A reference that does not fit has a line of its own.
 fn lines(running: &[Running], room: usize, width: usize) -> Vec<String> {
     let is_shown = |image: &&Running| {
         image.is_copying() || image.failing().is_some_and(|(time, _)| time >= FAILING)
     };
     let all: Vec<&Running> = running.iter().filter(is_shown).collect();
-    let shown = &all[..all.len().min(room)];
-    let activities: Vec<String> = shown.iter().map(|image| activity(image)).collect();
-    let left = activities.iter().map(|text| columns(text)).max().unwrap_or_default();
-    let line = |(image, activity): (&&Running, &String)| {
+    let text = |image: &&Running| {
+        let start = format!("  {:>ACTIVITY$}  ", activity(image));
+        let wrap = |text: &str| after(&start, columns(&start), text, Some(width), INDENT);
         let error = image.failing().filter(|(time, _)| *time >= FAILING);
-        let error = error.map(|(_, error)| format!(": {error}")).unwrap_or_default();
-        let text = format!("  {activity:>left$}  {}{error}", image.subject);
-        // a reference that does not fit loses its start: its end distinguishes it
-        match columns(&text).checked_sub(width) {
-            Some(surplus @ 1..) if error.is_empty() => {
-                let end: String = image.subject.chars().skip(surplus + 1).collect();
-                format!("  {activity:>left$}  …{end}")
-            }
-            Some(1..) => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
-            _ => text,
-        }
+        let whole = error.map(|(_, error)| wrap(&format!("{}: {error}", image.subject)));
+        // a long error would hide other images
+        let whole = whole.filter(|text| height(text, width) <= 2);
+        whole.unwrap_or_else(|| wrap(&image.subject))
     };
-    let mut lines: Vec<String> = shown.iter().zip(&activities).map(line).collect();
-    if all.len() > room {
-        lines.push(format!("  and {} more", all.len() - room));
+    let mut lines: Vec<String> = all.iter().map(text).collect();
+    let mut used = 0;
+    let fits = |text: &&String| {
+        used += height(text, width);
+        used <= room
+    };
+    let shown = lines.iter().take_while(fits).count();
+    lines.truncate(shown);
+    if all.len() > shown {
+        lines.push(format!("  and {} more", all.len() - shown));
     }
     lines
+}
+
+/// The lines that the text has on a terminal of this width.
+fn height(text: &str, width: usize) -> usize {
+    text.lines().map(|line| columns(line).div_ceil(width.max(1))).sum()
 }
 
 #[cfg(test)]
@@ -200,14 +220,15 @@ mod tests {
         assert_eq!(
             lines(&state.running, 2, 80),
             [
-                "  31.5 MB of 62.9 MB  docker.io/library/nginx:1.27",
-                "       0 B of 1.0 kB  quay.io/prometheus/prometheus:v3[2J",
+                "    31.5 MB of 62.9 MB  docker.io/library/nginx:1.27",
+                "         0 B of 1.0 kB  quay.io/prometheus/prometheus:v3[2J",
                 "  and 1 more",
             ]
         );
-        for line in lines(&state.running, 16, 40) {
-            assert!(columns(&line) <= 40, "{line}");
-        }
+        assert_eq!(
+            lines(&state.running, 3, 40),
+            ["    31.5 MB of 62.9 MB\n    docker.io/library/nginx:1.27", "  and 2 more",]
+        );
     }
 
     #[test]

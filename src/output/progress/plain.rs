@@ -13,7 +13,11 @@ use super::{Event, RunState, Screen, View, size};
 use crate::{
     model::outcome::Outcome,
     output::{
-        error::WARNING, json::log_line, log::LogFormat, printable, style, styled, text::wrapped,
+        error::WARNING,
+        json::log_line,
+        log::LogFormat,
+        printable, style, styled,
+        text::{after, wrapped},
         word,
     },
 };
@@ -80,13 +84,14 @@ impl Plain {
                 };
                 let size = if *outcome == Outcome::Copied { size(*bytes) } else { String::new() };
                 let shown = self.screen.destinations().image(image, destination);
-                let shown = wrapped(&shown, self.screen.stderr_width(), 18, 4);
-                let label = styled(style(*outcome), word(*outcome));
+                let label = format!("{}  {size:>8}  ", styled(style(*outcome), word(*outcome)));
+                // `copied` or `warmed`, and the size
+                let text = after(&label, 18, &shown, self.screen.stderr_width(), 4);
                 let fields = json!({
                     "source": image, "destination": destination, "bytes": bytes, "error": error,
                 });
                 let name = word(*outcome).to_owned();
-                Some(Message { level, text: format!("{label}  {size:>8}  {shown}"), name, fields })
+                Some(Message { level, text, name, fields })
             }
             Event::Changed(_) if !is_json => None,
             Event::Changed(change) => {

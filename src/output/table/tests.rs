@@ -201,7 +201,7 @@ fn a_plan_without_pulls_has_bounds_and_names_the_option_that_resolves_them() {
             "",
             "1 planned",
             "docker.io: 86–430 pulls, 100 left: about 5 runs, one every 6h",
-            "5,016 PutImage at 8/s: about 11 min",
+            "at most 5,016 PutImage at 8/s: 11 min",
             "hint: `plan --resolve` reads the manifests and shows every number; that spends pulls",
         ]
     );
