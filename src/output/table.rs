@@ -407,7 +407,7 @@ fn groups<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<Vec<&'a Row>> {
 fn cells(row: &Row, view: &TableView<'_>, header: &[Column]) -> Vec<Cell> {
     let size = match row.outcome {
         Outcome::Copied => row.bytes_pushed.map(size),
-        Outcome::Planned | Outcome::Deferred => Some(known_size(row.bytes_pushed)),
+        Outcome::Planned => Some(known_size(row.bytes_pushed)),
         // an image that was not copied has no size to report
         _ => None,
     };

@@ -102,16 +102,16 @@ fn planned(report: &Report, width: Option<usize>) -> String {
 fn a_run_lists_the_rows_that_need_attention_and_counts_the_others() {
     let expected = format!(
         "→ {ECR}, eu-west-1\n\
-         OUTCOME      SIZE  IMAGE\n\
-         failed             docker.io/library/gone:1\n\
+         OUTCOME      IMAGE\n\
+         failed       docker.io/library/gone:1\n\
          \x20   cannot read docker.io/library/gone:1 GET /v2/…: 404 [2JNOT FOUND\n\
          \x20   hint: check that the tag exists\n\
-         drifted            docker.io/library/fixed:1\n\
+         drifted      docker.io/library/fixed:1\n\
          \x20   the tag is immutable\n\
-         deferred        ?  docker.io/library/later:1\n\
-         interrupted        docker.io/library/broken:1\n\
+         deferred     docker.io/library/later:1\n\
+         interrupted  docker.io/library/broken:1\n\
          \x20   the run ended\n\
-         archived           docker.io/library/old:1\n\
+         archived     docker.io/library/old:1\n\
          \x20   hint: restore it\n\
          \n\
          1 copied, 1 planned, 1 warmed, 1 up to date, 1 failed, 1 drifted, 1 deferred, \
