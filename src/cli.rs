@@ -58,13 +58,14 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = ".ecr-mirror-sandbox")]
     pub sandbox: Option<PathBuf>,
-    /// Log actions (-v) or every step (-vv) [default: warnings]
+    /// Log actions and list every image (-v), or log every step (-vv) [default: warnings]
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Log errors only, and hide progress unless `--progress` selects a view
+    /// Print nothing if a run succeeds, log errors only, and hide progress unless `--progress`
+    /// selects a view
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Format the log on stderr as text or as JSON, one object a line
+    /// Write stderr as text or as JSON, one object a line
     #[arg(long, global = true, value_name = "text|json", default_value = "text")]
     #[arg(hide_possible_values = true)]
     pub log_format: LogFormat,

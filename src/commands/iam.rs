@@ -36,7 +36,7 @@ pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy, split: bo
                     "add `--split` to print several documents, and attach all of them to the role",
                 ));
             }
-            screen.tell(|out| {
+            screen.tell_lines(|out| {
                 writeln!(
                     out,
                     "note: the names of all repositories exceed IAM's limit of {LIMIT} characters; \

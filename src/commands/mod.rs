@@ -22,7 +22,11 @@ use futures::FutureExt;
 
 use crate::{
     cli::{Cli, Command},
-    output::{Screen, error, github, log},
+    model::{Error, Kind},
+    output::{
+        Screen, error, github,
+        log::{self, LogFormat},
+    },
 };
 
 /// Parses the command line, runs the command and returns the process's exit status.
@@ -30,7 +34,10 @@ use crate::{
 /// A part of the library, so that the compiler makes the code of the commands once: it would make
 /// that of an `async` function again in the crate that awaits it.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(usage(&error)),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => {
@@ -44,9 +51,28 @@ pub fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
+/// Prints the help, the version or a usage error, and returns the process's exit status. A usage
+/// error of a command line with `--log-format json` is a JSON object.
+fn usage(error: &clap::Error) -> u8 {
+    let is_json = || {
+        let given: Vec<_> = std::env::args().skip(1).collect();
+        given.iter().any(|option| option == "--log-format=json")
+            || given.windows(2).any(|pair| pair == ["--log-format", "json"])
+    };
+    if error.use_stderr() && is_json() {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let screen = Screen::new(clap::ColorChoice::Never, LogFormat::Json);
+        error::print(&screen, &Error::new(Kind::Configuration, text));
+    } else {
+        let _ = error.print();
+    }
+    error.exit_code().try_into().unwrap_or(2)
+}
+
 async fn run(cli: Cli) -> u8 {
     let Cli { global, command } = cli;
-    let screen = Screen::new(global.color);
+    let screen = Screen::new(global.color, global.log_format);
     log::start(global.verbosity(), global.log_format, &screen);
     let result = match command {
         Command::Sync(args) => sync::run(&global, &screen, args).await,

@@ -6,6 +6,8 @@ use super::{
 };
 use crate::{
     cli::{Global, PlanArgs},
+    config::DestinationConfig,
+    ecr::quota,
     engine::{Check, Mode, Options},
     model::{Result, outcome::Report},
     output::{Screen, file, json, table},
@@ -36,9 +38,11 @@ async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result
     let report = report.with_exit_codes(args.exit_codes);
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
+    let is_ecr = config.destinations.iter().any(DestinationConfig::is_ecr);
+    let put_rate = quota::steady_rate("PutImage").filter(|_| is_ecr);
     let printed = screen.print(|out| match args.json {
         true => json::write(out, &report),
-        false => table::plan(out, &report, screen.width()),
+        false => table::plan(out, &report, &screen.view(global.verbose > 0), put_rate),
     });
     let exit = with_saved(screen, with_saved(screen, report.exit, &printed), &saved);
     Ok((report, exit))

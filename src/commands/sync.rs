@@ -73,7 +73,7 @@ async fn mirror_images(
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     let locked = args.lock.as_deref().map(|path| save_lock(path, &lock, &report)).transpose();
-    let printed = print_report(screen, &report, args.json);
+    let printed = print_report(global, screen, &report, args.json);
     if let Err(error) = &locked {
         error::print(screen, error);
     }

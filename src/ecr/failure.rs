@@ -51,6 +51,7 @@ where
             let name = error.code().unwrap_or(&unnamed);
             let kind = kind_of(name, status);
             let error = failed(kind, named(name, error.message())).after(retry_after(error));
+            let error = if kind == Kind::Unauthorized { error.of_identity() } else { error };
             match hint(kind, name, call) {
                 Some(hint) => error.hint(hint),
                 None => error,
@@ -185,9 +186,13 @@ fn without_credentials(identity: &Identity, cause: &(dyn StdError + 'static)) ->
                 "allow this identity (and its `external_id`) in the role's trust policy, and grant it `sts:AssumeRole`; without credentials, {sign_in}"
             ),
         ),
+        // the SDK's text names the same providers, each in a sentence
+        None if cause.contains("no credentials found in chain") => {
+            (format!("no AWS credentials (tried {providers})"), sign_in)
+        }
         None => (format!("no AWS credentials (tried {providers}): {cause}"), sign_in),
     };
-    Error::new(Kind::Unauthorized, problem).hint(hint)
+    Error::new(Kind::Unauthorized, problem).hint(hint).of_identity()
 }
 
 /// The error of the HTTP client, if the request got no response.

@@ -3,6 +3,8 @@
 //! The field names are the contract of `--json` and `--report`, version 1. A test generates
 //! `docs/schema/report.json` from these types and their comments.
 
+use std::iter;
+
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -32,8 +34,10 @@ pub enum Outcome {
     Drifted,
     /// The pull limit does not suffice; the next run resumes.
     Deferred,
-    /// The run ended before the image was started, or while it was copied.
+    /// The run ended before the image was copied, or its destination cannot be used.
     NotStarted,
+    /// The run ended while the image was copied; the next run resumes.
+    Interrupted,
     /// The destination has the image in an archive, from which it cannot be pulled.
     Archived,
 }
@@ -43,7 +47,7 @@ impl Outcome {
         match error.kind() {
             Kind::PullLimit => Self::Deferred,
             Kind::TagImmutable => Self::Drifted,
-            Kind::Cancelled => Self::NotStarted,
+            Kind::Cancelled => Self::Interrupted,
             _ => Self::Failed,
         }
     }
@@ -54,6 +58,14 @@ impl Outcome {
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
+    /// The destination does not have the tag.
+    New,
+    /// The tag of the destination has another image than the tag of the source.
+    TagMoved,
+    /// The source is the same, but another filter made the image of the destination.
+    FilterChanged,
+    /// The image is up to date, but the source has further referrers (`signatures`).
+    ReferrerAdded,
     /// The tag was right, but the destination had lost a manifest or a blob (`--deep`).
     Repaired,
 }
@@ -131,6 +143,7 @@ pub struct Totals {
     pub drifted: u64,
     pub deferred: u64,
     pub not_started: u64,
+    pub interrupted: u64,
     pub archived: u64,
 }
 
@@ -147,6 +160,7 @@ impl Totals {
                 Outcome::Drifted => &mut totals.drifted,
                 Outcome::Deferred => &mut totals.deferred,
                 Outcome::NotStarted => &mut totals.not_started,
+                Outcome::Interrupted => &mut totals.interrupted,
                 Outcome::Archived => &mut totals.archived,
             } += 1;
         }
@@ -192,6 +206,43 @@ pub struct Requests {
     pub throttled: u64,
 }
 
+/// The smallest and the largest number that a plan allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Bounds {
+    /// The smallest.
+    pub least: u64,
+    /// The largest.
+    pub most: u64,
+}
+
+impl Bounds {
+    pub(crate) fn exactly(number: u64) -> Self {
+        Self { least: number, most: number }
+    }
+}
+
+impl iter::Sum for Bounds {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, it| Self {
+            least: sum.least + it.least,
+            most: sum.most + it.most,
+        })
+    }
+}
+
+/// A destination that a run cannot use: its images are not started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct UnusableDestination {
+    /// The registry.
+    pub destination: String,
+    /// The error with its causes.
+    pub error: String,
+    /// The fix.
+    pub hint: Option<String>,
+}
+
 /// A metered registry's pull limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(JsonSchema))]
@@ -200,6 +251,9 @@ pub struct Pulls {
     pub registry: String,
     /// Pulls that this run spent; `null` if unknown.
     pub spent: Option<u64>,
+    /// The fewest and the most pulls that a run would spend, if `spent` is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
     /// Pulls per window.
     pub limit: u64,
     /// Pulls left in the current window.
@@ -249,10 +303,16 @@ pub struct Report {
     /// Changed settings of repositories and accounts; in a plan, those to change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<SettingChange>,
+    /// The destinations that the run could not use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<UnusableDestination>,
     /// The rows counted.
     pub totals: Totals,
     /// The blobs counted.
     pub blobs: Blobs,
+    /// The manifests that a plan would push. Omitted in a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Bounds>,
     /// The bytes counted.
     pub bytes: Bytes,
     /// The requests counted.
@@ -298,26 +358,38 @@ impl Default for ExitCodes {
 }
 
 impl ExitCodes {
-    fn status(self, totals: &Totals) -> u8 {
+    fn status(self, totals: &Totals, unusable: &[UnusableDestination]) -> u8 {
         match self {
-            _ if totals.failed > 0 => 1,
+            _ if totals.failed > 0 || !unusable.is_empty() => 1,
             // a drift that counts as success leaves the status to the images that remain
             Self { drift, .. } if totals.drifted > 0 && drift != 0 => drift,
-            Self { deferred, .. } if totals.deferred + totals.not_started > 0 => deferred,
+            Self { deferred, .. }
+                if totals.deferred + totals.not_started + totals.interrupted > 0 =>
+            {
+                deferred
+            }
             _ => 0,
         }
     }
 }
 
 /// The exit status: that of the signal, else 1 after failures, else 3 if images remain, else 0.
-pub fn exit_status(totals: &Totals, interrupt: Option<Interrupt>) -> u8 {
-    interrupt.map_or_else(|| ExitCodes::default().status(totals), Interrupt::status)
+pub fn exit_status(
+    totals: &Totals,
+    unusable: &[UnusableDestination],
+    interrupt: Option<Interrupt>,
+) -> u8 {
+    let status = || ExitCodes::default().status(totals, unusable);
+    interrupt.map_or_else(status, Interrupt::status)
 }
 
 impl Report {
     /// The same report with the exit status of these codes. A signal's status stays.
     pub(crate) fn with_exit_codes(self, codes: ExitCodes) -> Self {
-        let exit = if self.exit > 128 { self.exit } else { codes.status(&self.totals) };
+        let exit = match self.exit {
+            signal @ 129.. => signal,
+            _ => codes.status(&self.totals, &self.unusable),
+        };
         Self { exit, ..self }
     }
 }
@@ -357,7 +429,7 @@ mod tests {
             (totals(1, 0, 1), Some(Interrupt::Int), 130),
             (totals(0, 0, 0), Some(Interrupt::Term), 143),
         ] {
-            assert_eq!(exit_status(&totals, interrupt), expected, "{totals:?}");
+            assert_eq!(exit_status(&totals, &[], interrupt), expected, "{totals:?}");
         }
     }
 
@@ -373,7 +445,7 @@ mod tests {
             (codes(0, 1), 0, 0, 0, 0),
         ] {
             let totals = Totals { failed, drifted, deferred, ..Totals::default() };
-            assert_eq!(codes.status(&totals), expected, "{codes:?} {totals:?}");
+            assert_eq!(codes.status(&totals, &[]), expected, "{codes:?} {totals:?}");
         }
     }
 }

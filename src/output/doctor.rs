@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     error::{HINT, WARNING},
     printable, styled,
-    table::{Line, grid},
+    table::{Column, Line, grid},
 };
 use crate::model::check_report::{CheckResult, CheckRow, ListedCheck};
 
@@ -125,7 +125,7 @@ pub(crate) fn list(
         notes: Vec::new(),
     };
     let lines: Vec<Line> = checks.iter().map(line).collect();
-    grid(out, &["CHECK", "GROUP", "ASKS"], &lines, width.map(|width| width.max(200)))
+    grid(out, &["CHECK", "GROUP", "ASKS"].map(Column::Left), &lines, width)
 }
 
 /// Writes the listed checks as JSON, format version 1.

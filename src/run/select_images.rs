@@ -24,7 +24,7 @@ use crate::{
         outcome::{Outcome, Row},
         select::{SelectedTags, Selector, SkippedTag, TagSelection},
     },
-    remote::Source,
+    remote::{Source, current::work_for},
 };
 
 /// Repositories that are listed, and tags that are resolved, in parallel.
@@ -189,7 +189,11 @@ async fn select_tags(
     let mut listings: Vec<BoxFuture<'_, _>> = Vec::new();
     for ((host, repository), selectors) in repositories {
         let listing = TagListing { host, repository, source: &sources[host] };
-        listings.push(async move { listing.select(selectors, now, observer).await }.boxed());
+        let subject = listing.to_string();
+        let select = async move {
+            work_for(observer, subject, 0, listing.select(selectors, now, observer)).await
+        };
+        listings.push(select.boxed());
     }
     let selected: Vec<_> = stream::iter(listings).buffer_unordered(CONCURRENCY).collect().await;
     selected.into_iter().flatten().collect()
@@ -252,7 +256,8 @@ impl TagListing<'_> {
         if selected.without_time > 0 {
             let (count, host) = (selected.without_time, self.host);
             let text = format!("{count} tags are skipped: {host} does not report push times");
-            observer.observe(&Event::Warning { subject: self.to_string(), text });
+            let subject = self.to_string();
+            observer.observe(&Event::Warning { subject, text, is_in_report: false });
         }
         let accept = |listed: Listed| {
             let reason = TagSelection(selection, &listed);

@@ -48,6 +48,7 @@ mod registries;
 mod report;
 mod sandbox_runs;
 mod schema;
+mod screen;
 mod security;
 mod selection;
 mod settings;

@@ -36,7 +36,7 @@ pub(crate) fn stop_signals() -> Vec<(&'static str, i32)> {
 pub(crate) fn ecr_mirror(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("ecr-mirror").expect("cargo builds it for this test");
     command.args(arguments);
-    for name in ["RUST_LOG", "ECR_MIRROR_CONFIG", "GITHUB_ACTIONS"] {
+    for name in ["RUST_LOG", "ECR_MIRROR_CONFIG", "GITHUB_ACTIONS", "COLUMNS"] {
         command.env_remove(name);
     }
     command

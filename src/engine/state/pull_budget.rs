@@ -248,17 +248,19 @@ impl Drop for Reservation {
     }
 }
 
+fn needs(pulls: u64) -> String {
+    format!("the image needs {pulls} {}", if pulls == 1 { "pull" } else { "pulls" })
+}
+
 fn quota(pulls: u64, limit: u64, reserved: u64) -> Error {
-    let problem = format!(
-        "the image needs {pulls} pulls; the limit is {limit} per window, {reserved} of them reserved"
-    );
-    Error::new(Kind::Quota, problem).hint(
+    let rest = format!("the limit is {limit} per window, {reserved} of them reserved");
+    Error::new(Kind::Quota, format!("{}; {rest}", needs(pulls))).hint(
         "narrow `platforms`, lower `reserve_pulls`, or authenticate with a plan that allows more",
     )
 }
 
 fn limit_reached(pulls: u64, free: u64) -> Error {
-    let problem = format!("the image needs {pulls} pulls; {free} are left in this window");
+    let problem = format!("{}; left in this window: {free}", needs(pulls));
     Error::new(Kind::PullLimit, problem).hint(hints::PULLS_SPENT)
 }
 
