@@ -227,7 +227,7 @@ a     quay.io       there                               12     3 d     2 d
     a/09 (2 d)
     … and 2 more (`--json` lists them)
 b     quay.io/team  differs                              1     3 d     3 d
-     the configuration has another upstream: see `ecr-mirror pull-through plan`
+    the configuration has another upstream: see `ecr-mirror pull-through plan`
     b/00 (3 d)
 c     quay.io       not in the configuration             0
 ";

@@ -53,7 +53,9 @@ fn assert_result(rows: &[CheckRow], id: &str, expected: CheckResult, hint: &str)
 /// Asserts that a run fails with the same hint.
 async fn assert_same_hint(world: &World, row: &CheckRow) {
     let run = world.sync().await;
-    let hints: Vec<_> = run.report.images.iter().filter_map(|row| row.hint.as_deref()).collect();
+    let rows = run.report.images.iter().filter_map(|row| row.hint.as_deref());
+    let destinations = run.report.unusable.iter().filter_map(|it| it.hint.as_deref());
+    let hints: Vec<_> = rows.chain(destinations).collect();
     assert!(hints.contains(&row.hint.as_deref().unwrap()), "{row:?}\n{:?}", run.report.images);
 }
 

@@ -66,14 +66,10 @@ fn normal(output: &str) -> String {
         }
     }
     // images share blobs: which of them pushes one differs from run to run
-    let size = Regex::new(r"[0-9]+\.[0-9] [kM]B").unwrap();
-    let digit = Regex::new("[0-9]").unwrap();
+    let size = Regex::new(r" *[0-9]+\.[0-9] [kM]B").unwrap();
     for block in &mut blocks {
-        *block = size
-            .replace_all(block, |size: &regex::Captures<'_>| {
-                digit.replace_all(&size[0], "N").into_owned()
-            })
-            .into_owned();
+        let aligned = |size: &regex::Captures<'_>| format!("{:>1$}", "N MB", size[0].len());
+        *block = size.replace_all(block, aligned).into_owned();
     }
     let is_copied = |block: &String| block.starts_with("copied ");
     if let Some(first) = blocks.iter().position(is_copied) {
@@ -82,6 +78,8 @@ fn normal(output: &str) -> String {
     }
     let mut text = blocks.join("\n") + "\n";
     for (pattern, replacement) in [
+        // where a line breaks depends on the digits of its numbers
+        (" · ", "\n"),
         (r"\bin [0-9.]+ s\b", "in N s"),
         (r"[0-9,]+ requests?, [0-9,]+ AWS API calls?", "N requests, N AWS API calls"),
         (r"(127\.0\.0\.1|localhost):[0-9]{5}", "$1:PORT0"),
