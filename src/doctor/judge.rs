@@ -49,7 +49,7 @@ impl Finding {
     }
 
     /// The same finding as a warning.
-    pub(super) fn as_warning(self) -> Self {
+    pub(super) fn into_warning(self) -> Self {
         Self { result: CheckResult::Warn, ..self }
     }
 
@@ -122,7 +122,7 @@ pub(super) fn identity(seen: Result<CallerIdentity>, renews: bool, now: SystemTi
             }
         }
         // a run needs STS only to assume a role
-        Err(error) if error.kind() != Kind::Unauthorized => Finding::fail(&error).as_warning(),
+        Err(error) if error.kind() != Kind::Unauthorized => Finding::fail(&error).into_warning(),
         Err(error) => Finding::fail(&error),
     }
 }
@@ -211,23 +211,20 @@ fn matched(selection: &Value, tags: &RepositoryTags) -> usize {
         selection[name].as_array().map(|items| items.iter().filter_map(Value::as_str).collect())
     };
     // an image is selected if it has a tag for each of them
-    let (matches, is_all): (Box<dyn Fn(&Tag) -> bool + '_>, bool) =
-        match (texts("tagPatternList"), texts("tagPrefixList")) {
-            (Some(patterns), _) => {
-                let is_all = patterns.iter().all(|pattern| *pattern == "*");
-                let globs: Vec<_> = patterns.iter().filter_map(|it| Glob::new(it).ok()).collect();
-                let globs: Vec<_> = globs.iter().map(Glob::compile_matcher).collect();
-                (Box::new(move |tag| globs.iter().all(|glob| glob.is_match(tag.as_str()))), is_all)
-            }
-            (None, Some(prefixes)) => {
-                let starts =
-                    move |tag: &Tag| prefixes.iter().all(|it| tag.as_str().starts_with(it));
-                (Box::new(starts), false)
-            }
-            (None, None) => return 0,
-        };
-    let known = tags.known.iter().filter(|tag| matches(tag)).count();
-    known + if is_all { tags.unknown } else { 0 }
+    match (texts("tagPatternList"), texts("tagPrefixList")) {
+        (Some(patterns), _) => {
+            let is_all = patterns.iter().all(|pattern| *pattern == "*");
+            let globs: Vec<_> = patterns.iter().filter_map(|it| Glob::new(it).ok()).collect();
+            let globs: Vec<_> = globs.iter().map(Glob::compile_matcher).collect();
+            let is_matched = |tag: &&Tag| globs.iter().all(|glob| glob.is_match(tag.as_str()));
+            tags.known.iter().filter(is_matched).count() + if is_all { tags.unknown } else { 0 }
+        }
+        (None, Some(prefixes)) => {
+            let is_matched = |tag: &&Tag| prefixes.iter().all(|it| tag.as_str().starts_with(it));
+            tags.known.iter().filter(is_matched).count()
+        }
+        (None, None) => 0,
+    }
 }
 
 /// The lifecycle policies of repositories, against the tags that are selected for them.
@@ -324,7 +321,7 @@ pub(super) fn cache_rule(seen: Result<ValidationRow>) -> Finding {
     let row = match seen {
         Ok(row) => row,
         // a permission of `iam pull-through`, which a role that only mirrors lacks
-        Err(error) if error.kind() == Kind::Denied => return Finding::fail(&error).as_warning(),
+        Err(error) if error.kind() == Kind::Denied => return Finding::fail(&error).into_warning(),
         Err(error) => return Finding::fail(&error),
     };
     let upstream = &row.upstream;

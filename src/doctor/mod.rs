@@ -167,7 +167,7 @@ where
             let unanswered = |_| match check.spec.question {
                 // a run needs neither the answer of STS nor the storage of layers
                 Question::Identity | Question::Storage => {
-                    Finding::fail(&unanswered(limit)).as_warning()
+                    Finding::fail(&unanswered(limit)).into_warning()
                 }
                 _ => Finding::fail(&unanswered(limit)),
             };

@@ -174,7 +174,7 @@ impl<'a> Queries<'a> {
                 // a push does not read layers; clients that pull do
                 Some(ecr) => match self.reach_storage(&ecr).await {
                     Ok(()) => Finding::ok("answers"),
-                    Err(error) => Finding::fail(&error).as_warning(),
+                    Err(error) => Finding::fail(&error).into_warning(),
                 },
                 None => Finding::skip("an emulator has its own storage"),
             },

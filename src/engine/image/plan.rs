@@ -533,7 +533,7 @@ impl ExpectedPulls {
         if listed.iter().any(|image| image.digest == *source) {
             return Self { manifests, attestations: Vec::new(), kept_attestations: 0 };
         }
-        let ListedParts { attestations, kept } = ListedParts::new(&listed, filter);
+        let ListedParts { attestations, kept } = ListedParts::new(listed, filter);
         manifests.extend(kept.iter().map(|image| image.digest.clone()));
         let kept = manifests.len() - 1;
         let kept_attestations = match (filter.shape, filter.attestations, &filter.platforms) {
