@@ -41,7 +41,7 @@ impl RunResult<'_> {
     }
 }
 
-struct Gauge {
+struct Metric {
     /// Without the prefix.
     name: &'static str,
     help: &'static str,
@@ -72,8 +72,8 @@ pub(crate) fn last_success(metrics: &str) -> Option<f64> {
     metrics.lines().find_map(sample).or_else(emf).filter(|time| time.is_finite())
 }
 
-fn gauges(run: &RunResult<'_>) -> Vec<Gauge> {
-    let single = |name, help, unit, value| Gauge {
+fn gauges(run: &RunResult<'_>) -> Vec<Metric> {
+    let single = |name, help, unit, value| Metric {
         name,
         help,
         unit,
@@ -82,7 +82,7 @@ fn gauges(run: &RunResult<'_>) -> Vec<Gauge> {
     let success = if run.succeeded() { Some(run.ended) } else { run.last_success };
     let version = vec![("version", Tool::THIS.version.to_owned())];
     let mut gauges = vec![
-        Gauge {
+        Metric {
             samples: vec![Sample { labels: version, value: 1.0 }],
             ..single("build_info", "The version of ecr-mirror.", "None", 1.0)
         },
@@ -106,10 +106,10 @@ fn gauges(run: &RunResult<'_>) -> Vec<Gauge> {
 }
 
 /// The gauges of a run that attempted its images.
-fn of_report(report: &Report) -> Vec<Gauge> {
+fn of_report(report: &Report) -> Vec<Metric> {
     let labelled = |name, help, unit, label, counts: Vec<(String, f64)>| {
         let sample = |(key, value)| Sample { labels: vec![(label, key)], value };
-        Gauge { name, help, unit, samples: counts.into_iter().map(sample).collect() }
+        Metric { name, help, unit, samples: counts.into_iter().map(sample).collect() }
     };
     let (sides, other): (Vec<_>, Vec<_>) = counts(&report.requests)
         .into_iter()
@@ -124,7 +124,7 @@ fn of_report(report: &Report) -> Vec<Gauge> {
     };
     vec![
         labelled("images", "Images of the last run.", "Count", "outcome", counts(&report.totals)),
-        Gauge {
+        Metric {
             name: "entry_images",
             help: "Images of the last run by entry; without zeros.",
             unit: "Count",
@@ -139,13 +139,13 @@ fn of_report(report: &Report) -> Vec<Gauge> {
             counts(&report.bytes),
         ),
         labelled("requests", "Requests sent in the last run.", "Count", "side", sides),
-        Gauge {
+        Metric {
             name: "request_retries",
             help: "Retries among the requests.",
             unit: "Count",
             samples: other("retries"),
         },
-        Gauge {
+        Metric {
             name: "request_throttles",
             help: "Requests answered with \"too many requests\".",
             unit: "Count",
@@ -199,7 +199,7 @@ fn by_entry(report: &Report) -> Vec<Sample> {
 }
 
 /// Source: Prometheus documentation, "Exposition formats".
-fn prometheus(gauges: &[Gauge]) -> String {
+fn prometheus(gauges: &[Metric]) -> String {
     let mut text = String::new();
     for gauge in gauges.iter().filter(|gauge| !gauge.samples.is_empty()) {
         let name = format!("{PREFIX}{}", gauge.name);
@@ -225,7 +225,7 @@ fn escaped(value: &str) -> String {
 /// Omits the gauges of entries: CloudWatch charges for every metric. The version is a property.
 ///
 /// Source: CloudWatch user guide, "Specification: Embedded metric format".
-fn emf(run: &RunResult<'_>, gauges: &[Gauge]) -> String {
+fn emf(run: &RunResult<'_>, gauges: &[Metric]) -> String {
     let (mut metrics, mut values) = (Vec::new(), Map::new());
     let version = ("version".to_owned(), Value::from(Tool::THIS.version));
     let gauges =
