@@ -16,6 +16,7 @@ use crate::{
         hints,
         outcome::{Outcome, Row},
         rule_report::{RuleVerdict, ValidationRow},
+        text,
     },
     remote::Allowance,
 };
@@ -24,7 +25,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) result: CheckResult,
-    /// What was seen.
+    /// The observation, in words.
     pub(super) text: String,
     pub(super) hint: Option<String>,
 }
@@ -61,15 +62,6 @@ impl Finding {
 
 fn fails(kind: Kind, problem: impl Into<String>, hint: impl Into<String>) -> Finding {
     Finding::fail(&Error::new(kind, problem).hint(hint))
-}
-
-/// `1 image`, `2 images`
-pub(super) fn counted(count: usize, noun: &str) -> String {
-    match (count, noun.strip_suffix('y')) {
-        (1, _) => format!("1 {noun}"),
-        (_, Some(stem)) => format!("{count} {stem}ies"),
-        _ => format!("{count} {noun}s"),
-    }
 }
 
 /// The first three of these, and the number of the others.
@@ -161,7 +153,7 @@ pub(super) fn action(asked: Vec<Result<()>>, all: usize) -> Finding {
         }
         (None, true) => Finding::ok("allowed"),
         (None, false) => {
-            Finding::ok(format!("allowed in {count} of {}", counted(all, "repository")))
+            Finding::ok(format!("allowed in {count} of {}", text::count(all, "repository")))
         }
     }
 }
@@ -188,7 +180,7 @@ fn deleting_rule(policy: &Value, tags: &RepositoryTags) -> Option<(CheckResult, 
         let found = match selection["countType"].as_str() {
             _ if matched == 0 => continue,
             Some("imageCountMoreThan") if matched as u64 > number => {
-                let images = counted(matched, "selected image");
+                let images = text::count(matched, "selected image");
                 (CheckResult::Fail, format!("rule {priority} keeps {number} of {images}"))
             }
             Some("sinceImagePushed") => (
@@ -228,7 +220,7 @@ fn matched(selection: &Value, tags: &RepositoryTags) -> usize {
 }
 
 /// The lifecycle policies of repositories, against the tags that are selected for them.
-pub(super) fn lifecycle(policies: &[(&Repository, Option<Value>, RepositoryTags)]) -> Finding {
+pub(super) fn lifecycle(policies: &[(Repository, Option<Value>, RepositoryTags)]) -> Finding {
     let found = policies.iter().filter_map(|(repository, policy, tags)| {
         let (result, text) = deleting_rule(policy.as_ref()?, tags)?;
         Some((result, format!("the lifecycle policy of `{repository}`: {text}")))
@@ -259,7 +251,7 @@ pub(super) fn image_quota(counts: &[(&Repository, usize)]) -> Finding {
     let full: Vec<_> = counts.iter().filter(|(_, count)| *count >= IMAGES / 10 * 9).collect();
     let Some((repository, count)) = full.first() else {
         let most = counts.iter().map(|(_, count)| *count).max().unwrap_or_default();
-        return Finding::ok(format!("no repository has more than {}", counted(most, "image")));
+        return Finding::ok(format!("no repository has more than {}", text::count(most, "image")));
     };
     let others = match full.len() - 1 {
         0 => String::new(),
@@ -288,7 +280,7 @@ pub(super) fn pull_limit(allowance: Option<Allowance>, reserved: u64, tags: usiz
             fails(Kind::PullLimit, format!("{left}{kept}"), hints::PULLS_SPENT)
         }
         free if free < tags as u64 => Finding::warn(
-            format!("{left}; a first run of {} needs more", counted(tags, "tag")),
+            format!("{left}; a first run of {} needs more", text::count(tags, "tag")),
             hints::PULLS_SPENT,
         ),
         _ => Finding::ok(left),
@@ -302,7 +294,7 @@ pub(super) fn immutability(rows: &[Row], immutable: usize) -> Finding {
         Some((row, others)) => {
             let others = match others.len() {
                 0 => String::new(),
-                more => format!(" (and {} more)", counted(more, "tag")),
+                more => format!(" (and {} more)", text::count(more, "tag")),
             };
             let error = row.error.as_deref().unwrap_or_default();
             let text = format!("{}{others}: {error}", row.destination);
@@ -311,7 +303,7 @@ pub(super) fn immutability(rows: &[Row], immutable: usize) -> Finding {
         None if immutable == 0 => Finding::ok("no repository has immutable tags"),
         None => Finding::ok(format!(
             "{} with immutable tags, and no tag differs from its source",
-            counted(immutable, "repository")
+            text::count(immutable, "repository")
         )),
     }
 }
@@ -342,14 +334,14 @@ pub(super) fn repositories(checked: Vec<Result<()>>, text: &str) -> Finding {
     let count = checked.len();
     match checked.into_iter().find_map(Result::err) {
         Some(error) => Finding::fail(&error),
-        None => Finding::ok(format!("{}: {text}", counted(count, "repository"))),
+        None => Finding::ok(format!("{}: {text}", text::count(count, "repository"))),
     }
 }
 
 /// The host names that do not resolve.
 pub(super) fn names(unresolved: &[(String, String)], all: usize) -> Finding {
     let Some((_, cause)) = unresolved.first() else {
-        return Finding::ok(format!("{} resolved", counted(all, "name")));
+        return Finding::ok(format!("{} resolved", text::count(all, "name")));
     };
     let names: Vec<&String> = unresolved.iter().map(|(name, _)| name).collect();
     let text = format!("cannot resolve {}: {cause}", some(&names));

@@ -13,7 +13,7 @@ use tokio::net::lookup_host;
 use url::Url;
 
 use super::{
-    judge::{self, Finding, RepositoryTags, counted},
+    judge::{self, Finding, RepositoryTags},
     specs::{CheckSubject, PlannedCheck, Question, is_writing},
 };
 use crate::{
@@ -27,9 +27,9 @@ use crate::{
     iam::destination_actions,
     model::{
         Create, DestinationId, EcrHost, Error, Host, Kind, Repository, Result, TagQuery,
-        ecr_settings::Reconcile, event::Silent, hints, outcome::Row,
+        ecr_settings::Reconcile, event::Silent, hints, outcome::Row, text,
     },
-    registry::{Registry, Scheme, list_tags, settings::base},
+    registry::{PROXY_VARIABLES, Registry, Scheme, list_tags, settings::base},
     remote::{Mutability, Provision, PullLimits, Source},
     run::{
         pull_through::{rules::validate_cache, sites::sites},
@@ -43,18 +43,6 @@ const SAMPLE: usize = 20;
 
 /// Questions about repositories in parallel.
 const PARALLEL: usize = 8;
-
-/// The variables that name a proxy or its exceptions. Their values can contain a password.
-const PROXY_VARIABLES: [&str; 8] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "NO_PROXY",
-    "no_proxy",
-];
 
 pub(super) struct Queries<'a> {
     pub(super) registries: &'a Registries,
@@ -95,7 +83,7 @@ impl<'a> Queries<'a> {
         Ok(match question {
             Question::Configuration => match self.config.warnings.len() {
                 0 => Finding::ok("valid, without warnings"),
-                count => Finding::warn(counted(count, "warning"), "run `ecr-mirror check`"),
+                count => Finding::warn(text::count(count, "warning"), "run `ecr-mirror check`"),
             },
             Question::OpenFiles => {
                 let images = ImagesToSync::all(self.config);
@@ -383,12 +371,7 @@ impl<'a> Queries<'a> {
         };
         let selected = sample(selected_tags(self.config, to.id).into_iter().collect());
         let policies: Vec<Result<_>> = each(selected, policy).await;
-        let policies: Vec<_> = policies.into_iter().collect::<Result<_>>()?;
-        let seen: Vec<_> = policies
-            .iter()
-            .map(|(repository, policy, tags)| (repository, policy.clone(), tags.clone()))
-            .collect();
-        Ok(judge::lifecycle(&seen))
+        Ok(judge::lifecycle(&policies.into_iter().collect::<Result<Vec<_>>>()?))
     }
 
     async fn image_quota(&self, to: &EcrTarget<'_>) -> Result<Finding> {
@@ -468,9 +451,11 @@ impl<'a> Queries<'a> {
     }
 }
 
+/// The variables that name a proxy or its exceptions. Their values can contain a password.
 fn proxy_variables() -> Vec<&'static str> {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    PROXY_VARIABLES.into_iter().filter(is_set).collect()
+    let exceptions = ["NO_PROXY", "no_proxy"];
+    PROXY_VARIABLES.into_iter().flatten().chain(exceptions).filter(is_set).collect()
 }
 
 /// The name and port to resolve; `None` for this machine and for addresses.

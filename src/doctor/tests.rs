@@ -261,7 +261,7 @@ fn a_lifecycle_policy_that_deletes_selected_images_is_found() {
         (json!("not a policy"), two, None),
     ] {
         let repository: Repository = "team/app".parse().unwrap();
-        let finding = judge::lifecycle(&[(&repository, Some(policy.clone()), selected)]);
+        let finding = judge::lifecycle(&[(repository, Some(policy.clone()), selected)]);
         assert_eq!(finding.result, expected.unwrap_or(CheckResult::Ok), "{policy}");
         assert_eq!(
             finding.text.contains("`team/app`: rule 7"),

@@ -65,7 +65,7 @@ pub struct CheckRow {
     /// The destination, source or cache; `null` for this machine.
     pub subject: Option<String>,
     pub result: CheckResult,
-    /// What was seen.
+    /// The observation, in words.
     pub text: String,
     /// The fix, as an imperative.
     pub hint: Option<String>,

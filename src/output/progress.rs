@@ -17,13 +17,11 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{
-    Screen, printable, size,
-    text::{count, grouped},
-};
+use super::{Screen, printable, size};
 use crate::model::{
     event::{Event, Observer, Progress, Silent},
     outcome::Outcome,
+    text::{count, grouped},
 };
 use bars::Bars;
 use plain::Plain;

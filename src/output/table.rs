@@ -19,11 +19,12 @@ use super::{
     destinations::Destinations,
     error::{ERROR, HINT, WARNING},
     printable, size, style, styled,
-    text::{columns, count, grouped, longest_word, wrapped},
+    text::{columns, longest_word, wrapped},
     word,
 };
-use crate::model::outcome::{
-    Blobs, Outcome, Pulls, Reason, Report, Requests, Row, Totals, UnusableDestination,
+use crate::model::{
+    outcome::{Blobs, Outcome, Pulls, Reason, Report, Requests, Row, Totals, UnusableDestination},
+    text::{count, grouped},
 };
 
 #[derive(Debug, Clone, Default)]
@@ -224,8 +225,7 @@ pub(crate) fn sync(out: &mut dyn Write, report: &Report, view: &TableView<'_>) -
         count(ecr_api, "AWS API call")
     ));
     if retries > 0 {
-        let retries =
-            if retries == 1 { "1 retry".into() } else { format!("{} retries", grouped(retries)) };
+        let retries = count(retries, "retry");
         parts.push(format!("{retries}, {throttled} throttled"));
     }
     parts.extend(report.pulls.iter().map(|pulls| {

@@ -77,25 +77,6 @@ pub(super) fn columns(text: &str) -> usize {
     text.chars().count()
 }
 
-/// The number and its noun, like `1 image` and `1,204 images`.
-pub(super) fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", grouped(number))
-}
-
-/// The number with a comma every three digits.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,14 +105,5 @@ mod tests {
         let hint = "run `docker login r.example`, and don`t stop";
         assert_eq!(wrapped(hint, Some(26), 0, 0), "run\n`docker login r.example`,\nand don`t stop");
         assert_eq!(after("copied  ", 8, "a.example/b:1", Some(20), 2), "copied\n  a.example/b:1");
-    }
-
-    #[test]
-    fn a_number_has_commas_and_its_noun_the_right_form() {
-        for (number, expected) in
-            [(0, "0 images"), (1, "1 image"), (2, "2 images"), (1_204_000, "1,204,000 images")]
-        {
-            assert_eq!(count(number, "image"), expected);
-        }
     }
 }

@@ -49,6 +49,7 @@ pub use client::Registry;
 pub use credentials::Credentials;
 pub use login::{Freshness, Login};
 pub use paging::list_tags;
+pub(crate) use proxy::PROXY_VARIABLES;
 pub use proxy::check_proxies;
 pub use rate_limit::{RateLimiter, RateLimiters};
 pub use redact::KnownSecrets;

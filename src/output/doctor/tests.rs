@@ -1,3 +1,5 @@
+//! Tests the text of the checks at three widths.
+
 use super::*;
 use crate::model::check_report::CheckGroup;
 

@@ -522,23 +522,25 @@ async fn one_listing_resolves_many_tags() {
     assert_eq!(fake.context.stats.requests.value(), 4);
 }
 
+/// A body of ten bytes that breaks once its reader has the first four.
+fn cut_after_four_bytes(reader: Arc<HostContext>) -> Response<Body> {
+    let cut = async move {
+        while reader.stats.bytes.value() < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Err(std::io::Error::other("cut"))
+    };
+    let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
+    with(reply(200, Body::from_stream(chunks)), "content-length", "10")
+}
+
 #[tokio::test]
 async fn a_broken_download_resumes_inside_the_same_body() {
     const CONTENT: &str = "0123456789";
     let context = Arc::<HostContext>::default();
     let reader = Arc::clone(&context);
     let mut fake = Fake::new(move |asked| match asked.range.as_deref() {
-        None => {
-            let reader = Arc::clone(&reader);
-            let cut = async move {
-                while reader.stats.bytes.value() < 4 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                Err(std::io::Error::other("cut"))
-            };
-            let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
-            with(reply(200, Body::from_stream(chunks)), "content-length", "10")
-        }
+        None => cut_after_four_bytes(Arc::clone(&reader)),
         Some("bytes=4-") => with(reply(206, &CONTENT[4..]), "content-range", "bytes 4-9/10"),
         Some(other) => panic!("{other}"),
     })
@@ -560,17 +562,7 @@ async fn a_long_wait_for_the_source_inside_a_transfer_leaves_the_blob_to_the_nex
         let context = Arc::new(context.waiting(MaxWait::default()));
         let (refusals, reader) = (AtomicU32::new(1), Arc::clone(&context));
         let fake = Fake::new(move |request| match request.range {
-            None => {
-                let reader = Arc::clone(&reader);
-                let cut = async move {
-                    while reader.stats.bytes.value() < 4 {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
-                    Err(std::io::Error::other("cut"))
-                };
-                let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
-                with(reply(200, Body::from_stream(chunks)), "content-length", "10")
-            }
+            None => cut_after_four_bytes(Arc::clone(&reader)),
             Some(_) if refusals.swap(0, SeqCst) == 1 => {
                 with(error(429, "TOOMANYREQUESTS"), "retry-after", asked)
             }
