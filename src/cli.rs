@@ -8,12 +8,7 @@ pub(crate) mod pull_through;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand,
@@ -48,10 +43,11 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Read the configuration from FILE [default: mirror.toml]
+    /// Read the configuration from FILE, `-` for standard input, or `env:NAME` for a variable;
+    /// repeatable: the files are one configuration [default: mirror.toml]
     #[arg(short, long, global = true, value_name = "FILE")]
     #[arg(env = "ECR_MIRROR_CONFIG", hide_env_values = true)]
-    pub config: Option<PathBuf>,
+    pub config: Vec<PathBuf>,
     /// Run against embedded upstream registries and an embedded ECR on loopback; keep their state
     /// in DIR [default DIR: .ecr-mirror-sandbox]
     #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
@@ -78,9 +74,12 @@ pub struct Global {
 }
 
 impl Global {
-    /// The configuration file of the commands that need one.
-    pub fn config_file(&self) -> &Path {
-        self.config.as_deref().unwrap_or(Path::new("mirror.toml"))
+    /// The configuration files of the commands that need one.
+    pub fn config_files(&self) -> Vec<PathBuf> {
+        match &self.config[..] {
+            [] => vec![PathBuf::from("mirror.toml")],
+            files => files.to_vec(),
+        }
     }
 
     /// The log level that `-q` and `-v` select.
@@ -113,9 +112,9 @@ pub enum Command {
     /// Mirror one image; reads a configuration file only if one is named
     #[command(after_help = exit::copy())]
     Copy(CopyArgs),
-    /// Validate the configuration offline
+    /// Validate the configuration offline; with `-v`, show an image of each naming rule
     #[command(after_help = exit::status("the configuration is valid", UNWRITTEN, &[WRONG]))]
-    Check,
+    Check(CheckArgs),
     /// List every selected image and the reference to pull
     #[command(after_help = exit::status("the images are listed", UNLISTED, &[WRONG]))]
     Images(ImagesArgs),
@@ -275,6 +274,13 @@ impl CopyArgs {
             ..Filter::default()
         })
     }
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Print the result as JSON on stdout, with its errors and warnings
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -61,13 +61,19 @@ fn global_options_may_stand_before_or_after_the_verb() {
         "ecr-mirror -c x.toml -vv --color never sync --sandbox=box --progress none --log-format json",
     ] {
         let global = parsed(line).unwrap().global;
-        assert_eq!(global.config_file(), Path::new("x.toml"), "{line}");
+        assert_eq!(global.config_files(), [PathBuf::from("x.toml")], "{line}");
         assert_eq!(global.sandbox, Some(PathBuf::from("box")), "{line}");
         assert_eq!(global.verbosity(), Verbosity::Debug, "{line}");
         assert_eq!(global.progress(), ProgressKind::None, "{line}");
         assert_eq!(global.color, clap::ColorChoice::Never, "{line}");
         assert_eq!(global.log_format, LogFormat::Json, "{line}");
     }
+}
+
+#[test]
+fn several_configuration_files_are_read_in_their_order() {
+    let global = parsed("ecr-mirror sync -c a.toml -c - --config env:X").unwrap().global;
+    assert_eq!(global.config_files(), ["a.toml", "-", "env:X"].map(PathBuf::from));
 }
 
 #[test]
@@ -79,8 +85,8 @@ fn what_is_not_said_has_the_default_of_the_contract() {
     assert_eq!(global.progress(), ProgressKind::Auto);
     if std::env::var_os("ECR_MIRROR_CONFIG").is_none() {
         assert_eq!(
-            (global.config.as_ref(), global.config_file()),
-            (None, Path::new("mirror.toml"))
+            (global.config.len(), global.config_files()),
+            (0, vec![PathBuf::from("mirror.toml")])
         );
     }
     // `--sandbox` does not read the next word as DIR: `sync` stays the command

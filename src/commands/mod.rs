@@ -28,13 +28,13 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Sync(args) => sync::run(&global, &screen, args).await,
         Command::Plan(args) => plan::run(&global, &screen, args).await,
         Command::Copy(args) => copy::run(&global, &screen, args).await,
-        Command::Check => check::run(&global, &screen),
+        Command::Check(args) => check::run(&global, &screen, &args),
         Command::Images(args) => images::run(&global, &screen, &args).await,
         // boxed: the compiler lays out no future that nests as deep as all of them
         Command::PullThrough { verb } => {
             pull_through::run(&global, &screen, verb).boxed_local().await
         }
-        Command::Iam { policy, split } => iam::run(&global, &screen, policy, split),
+        Command::Iam { policy, split } => iam::run(&global, &screen, policy, split).await,
         Command::Sandbox(args) => sandbox::run(&screen, args).await,
         Command::Completions { shell } => completions::run(&screen, shell),
         Command::Man { directory } => man::run(&directory),

@@ -1,6 +1,6 @@
 //! `plan`: shows what `sync` would do and cost. Writes nothing.
 
-use super::shared::{mirror_within, read_config_with_warnings, with_saved_report};
+use super::shared::{mirror_within, read_expanded_with_warnings, with_saved_report};
 use crate::{
     cli::{Global, PlanArgs},
     engine::{Check, Mode, Options},
@@ -14,7 +14,7 @@ use crate::{
 const TRANSFERS: usize = 32;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
-    let config = read_config_with_warnings(global, screen)?;
+    let config = read_expanded_with_warnings(global, screen).await?;
     let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let mode = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::time::Instant;
 
-use super::shared::{mirror_within, print_report, read_config, with_saved_report};
+use super::shared::{mirror_within, print_report, read_expanded_config, with_saved_report};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Check, Mode, Options},
@@ -31,7 +31,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
         };
         return super::plan::run(global, screen, plan).await;
     }
-    let config = read_config(global)?;
+    let config = read_expanded_config(global).await?;
     let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;

@@ -12,7 +12,11 @@ use super::{
     pull::first_pull_actions,
     statements::{Actions, Grants, allow, document},
 };
-use crate::{config::Config, model::Create, pull_through::changes};
+use crate::{
+    config::Config,
+    model::{Create, ecr_settings::RepositoryRules},
+    pull_through::changes,
+};
 
 /// The actions on every repository that is pushed to.
 ///
@@ -58,23 +62,27 @@ fn mirror(
     for push in pushes {
         general.insert("ecr:GetAuthorizationToken");
         // a destination whose images all come through a cache needs only its account's settings
+        let rules: Vec<_> =
+            push.repositories.iter().map(|repository| push.rules.of(repository)).collect();
         if !push.repositories.is_empty() || push.rules.create != Create::Never {
             general.insert("ecr:DescribePullThroughCacheRules");
         }
-        let mut actions = Actions::from(PUSH);
-        actions.extend(actions::repository_actions(&push.rules));
-        if matches!(push.rules.create, Create::Unclaimed | Create::OnPush) {
+        let may_match_template =
+            |rules: &RepositoryRules| matches!(rules.create, Create::Unclaimed | Create::OnPush);
+        if may_match_template(&push.rules) || rules.iter().any(may_match_template) {
             general.insert("ecr:DescribeRepositoryCreationTemplates");
         }
         // a sync asks once whether ECR mounts blobs, also if it has one repository
         if !push.repositories.is_empty() && push.account.blob_mounting.is_none() {
             general.insert("ecr:GetAccountSetting");
         }
-        if push.mounts {
-            actions.extend(PULL);
-        }
         general.extend(actions::account_actions(&push.account));
-        for repository in &push.repositories {
+        for (repository, rules) in push.repositories.iter().zip(&rules) {
+            let mut actions = Actions::from(PUSH);
+            actions.extend(actions::repository_actions(rules));
+            if push.mounts {
+                actions.extend(PULL);
+            }
             grants.add(&push.registry, repository.as_str(), &actions);
         }
         for repository in &push.restored {

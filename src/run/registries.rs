@@ -24,7 +24,7 @@ use crate::{
     model::{DestinationId, EcrHost, Host, Image, Location, Repository, Result, TagQuery},
     registry::{
         ConnectionSettings, Credentials, Network, Registry, Scheme, Transport, check_proxies,
-        list_tags,
+        list_tags, repository_list::list_repositories,
     },
     remote::{MaxWait, Pages, RetryPolicy, SideContexts},
     sandbox::Sandbox,
@@ -61,6 +61,14 @@ impl ListableSource {
                 listing::tags(Arc::clone(api), Some(account.clone()), repository)
             }
             None => list_tags(&self.registry, repository, query),
+        }
+    }
+
+    /// The repositories of the registry, at least those of the namespace.
+    pub(super) async fn repositories(&self, namespace: &Repository) -> Result<Vec<Repository>> {
+        match &self.ecr {
+            Some((api, account)) => listing::repositories(api, account).await,
+            None => list_repositories(&self.registry, namespace).await,
         }
     }
 }
