@@ -8,11 +8,12 @@ pub(crate) mod pull_through;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
+    parser::ValueSource,
 };
 
 use self::exit::{REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
@@ -71,6 +72,36 @@ pub struct Global {
     #[arg(long, global = true, value_name = "auto|always|never", default_value = "auto")]
     #[arg(hide_possible_values = true)]
     pub color: clap::ColorChoice,
+}
+
+impl Cli {
+    /// Parses a command line. `-c` may be before and after the verb: clap alone would keep the last
+    /// place only.
+    ///
+    /// # Errors
+    /// If the command line is wrong, or asks for help or the version.
+    pub fn parse_line(line: &[OsString]) -> std::result::Result<Self, clap::Error> {
+        let mut cli = Self::try_parse_from(line)?;
+        let before = files_before_verb(line);
+        if !before.is_empty() && before != cli.global.config {
+            cli.global.config.splice(0..0, before);
+        }
+        Ok(cli)
+    }
+}
+
+/// The values of `-c` that are before the verb.
+fn files_before_verb(line: &[OsString]) -> Vec<PathBuf> {
+    let options = Global::augment_args(clap::Command::new("ecr-mirror"));
+    let Ok(matches) = options.allow_external_subcommands(true).try_get_matches_from(line) else {
+        return Vec::new();
+    };
+    match matches.value_source("config") {
+        Some(ValueSource::CommandLine) => {
+            matches.get_many::<PathBuf>("config").into_iter().flatten().cloned().collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 impl Global {

@@ -1,12 +1,12 @@
 //! The program: parses the command line, runs the command, returns its exit status.
 
-use std::process::ExitCode;
+use std::{env, ffi::OsString, process::ExitCode};
 
-use clap::Parser;
 use ecr_mirror::{cli::Cli, commands};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let line: Vec<OsString> = env::args_os().collect();
+    let cli = Cli::parse_line(&line).unwrap_or_else(|error| error.exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => {

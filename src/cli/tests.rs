@@ -5,7 +5,7 @@ use clap::{CommandFactory, error::ErrorKind};
 use super::*;
 
 fn parsed(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(line.split(' '))
+    Cli::parse_line(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
 }
 
 /// Collects every command with its full name, except `help`.
@@ -72,8 +72,15 @@ fn global_options_may_stand_before_or_after_the_verb() {
 
 #[test]
 fn several_configuration_files_are_read_in_their_order() {
-    let global = parsed("ecr-mirror sync -c a.toml -c - --config env:X").unwrap().global;
-    assert_eq!(global.config_files(), ["a.toml", "-", "env:X"].map(PathBuf::from));
+    for line in [
+        "ecr-mirror sync -c a.toml -c - --config env:X",
+        "ecr-mirror -c a.toml -q -c - sync --only b --config env:X",
+        "ecr-mirror -c a.toml -c - --config env:X iam pull",
+        "ecr-mirror -c a.toml iam -c - -c env:X pull",
+    ] {
+        let files = parsed(line).unwrap().global.config_files();
+        assert_eq!(files, ["a.toml", "-", "env:X"].map(PathBuf::from), "{line}");
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(super) const STDIN: &str = "-";
 const STDIN_NAME: &str = "standard input";
 const VARIABLE: &str = "env:";
 
-pub struct SourceFile {
+pub(crate) struct SourceFile {
     pub(super) name: String,
     pub(super) text: String,
     pub(super) format: Format,

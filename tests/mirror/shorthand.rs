@@ -39,7 +39,8 @@ fn a_configuration_comes_from_standard_input_and_a_variable() {
     fs::write(home.path().join("mirror.toml"), format!("{HEAD}[[list]]\nfile = \"-\"\n")).unwrap();
     let checked = fed(home.path(), "nginx:1\nredis:7\n", &["check"]);
     assert_eq!(checked.out, "ok: 2 entries, 1 destination; 2 images\n", "{}", checked.talk);
-    let both = fed(home.path(), "nginx:1\n", &["check", "-c", "mirror.toml", "-c", "-"]);
+    let both =
+        fed(home.path(), "[images]\nredis = \"7\"\n", &["-c", "mirror.toml", "check", "-c", "-"]);
     assert_eq!(both.status, Some(2), "{}", both.out);
     assert!(both.talk.contains("standard input can be read only once"), "{}", both.talk);
 }
