@@ -135,17 +135,18 @@ impl Problem {
     }
 
     fn render(&self, level: &str, file: &SourceFile, secrets: &Secrets<'_>) -> String {
-        let name = &file.name;
+        // a name, a label or a hint can repeat a value
+        let [name, label] = [&file.name, &self.label].map(|text: &String| printable(text));
         let message = match &self.span {
-            None => format!("{level}: {name}: {}", self.label),
+            None => format!("{level}: {name}: {label}"),
             Some(span) => {
                 let span = file.local(span);
                 let position = SourcePosition::find(&span, &file.text, self.hides_rest);
-                let snippet = position.snippet(&self.label, secrets);
+                let snippet = position.snippet(&label, secrets);
                 format!("{level}: {name}:{}:{}\n{snippet}", position.line, position.column)
             }
         };
-        self.hint.iter().fold(message, |message, hint| message + "\nhint: " + hint)
+        self.hint.iter().fold(message, |message, hint| message + "\nhint: " + &printable(hint))
     }
 }
 

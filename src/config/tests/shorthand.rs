@@ -496,7 +496,7 @@ fn generated(count: usize) -> Vec<(String, Vec<String>)> {
     let repository = |number: usize| {
         let name = format!("{}/agent-{number}", hosts[number % hosts.len()]);
         let style = ["", "v"][number % 2];
-        let tags = (0..1 + (number * 7) % 5);
+        let tags = 0..1 + (number * 7) % 5;
         (name, tags.map(|tag| format!("{style}{}.{tag}.{}-alpine", number % 6, tag * 3)).collect())
     };
     let mut repositories = Vec::new();
