@@ -11,7 +11,7 @@ mod tests;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
-    ArgAction, Args, Parser, Subcommand,
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
     parser::ValueSource,
 };
@@ -21,10 +21,11 @@ pub use self::pull_through::PullThrough;
 use crate::{
     model::{
         Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms, Result,
-        Shape, Signatures,
+        Shape, Signatures, outcome::ExitCodes,
     },
     output::{
         log::{LogFormat, Verbosity},
+        metrics::MetricsFormat,
         progress::ProgressKind,
     },
     sandbox::{BlobMounting, Fault, Profile, fault, profile},
@@ -54,13 +55,14 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = ".ecr-mirror-sandbox")]
     pub sandbox: Option<PathBuf>,
-    /// Log actions (-v) or every step (-vv) [default: warnings]
+    /// Log actions and list every image (-v), or log every step (-vv) [default: warnings]
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Log errors only, and hide progress unless `--progress` selects a view
+    /// Print nothing if a run succeeds, log errors only, and hide progress unless `--progress`
+    /// selects a view
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Format the log on stderr as text or as JSON, one object a line
+    /// Write stderr as text or as JSON, one object a line
     #[arg(long, global = true, value_name = "text|json", default_value = "text")]
     #[arg(hide_possible_values = true)]
     pub log_format: LogFormat,
@@ -146,6 +148,10 @@ pub enum Command {
     /// Validate the configuration offline; with `-v`, show an image of each naming rule
     #[command(after_help = exit::status("the configuration is valid", UNWRITTEN, &[WRONG]))]
     Check(CheckArgs),
+    /// Check credentials, network, permissions, limits and settings before a run; writes nothing
+    /// without `--write`
+    #[command(after_help = exit::examples(exit::DOCTOR) + &exit::doctor())]
+    Doctor(DoctorArgs),
     /// List every selected image and the reference to pull
     #[command(after_help = exit::status("the images are listed", UNLISTED, &[WRONG]))]
     Images(ImagesArgs),
@@ -167,6 +173,12 @@ pub enum Command {
     /// Serve the embedded registries for other clients on loopback, until interrupted
     #[command(after_help = exit::sandbox(&profile::help(), &fault::help()))]
     Sandbox(SandboxArgs),
+    /// Print the JSON schema of `mirror.toml` or of the report, for editors and other programs
+    #[command(after_help = exit::status("the schema is printed", UNWRITTEN, &[USAGE]))]
+    Schema {
+        /// Print the schema of this document
+        document: SchemaDocument,
+    },
     /// Print a completion script for a shell
     #[command(after_help = exit::status("the script is printed", UNWRITTEN, &[USAGE]))]
     Completions {
@@ -219,6 +231,25 @@ pub struct SyncArgs {
     /// Transfer at most N blobs in parallel
     #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
     pub concurrency: usize,
+    /// Write metrics of the run to FILE, or to stdout with `-`; replaces FILE as a whole, also after
+    /// a failure, a signal or a deadline
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub metrics: Option<PathBuf>,
+    /// Write the metrics as Prometheus text, or as one JSON line for CloudWatch (embedded metric
+    /// format)
+    #[arg(long, value_name = "prometheus|emf", default_value = "prometheus", requires = "metrics")]
+    #[arg(hide_possible_values = true)]
+    pub metrics_format: MetricsFormat,
+    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
+    /// where that is not set
+    #[arg(long, value_name = "FILE|auto")]
+    pub summary: Option<PathBuf>,
+    /// Exit with N if the run is incomplete: pull limit or deadline reached
+    #[arg(long, value_name = "N", default_value = "3", value_parser = exit_code())]
+    pub deferred_exit_code: u8,
+    /// Exit with N if images drifted behind immutable tags and none failed
+    #[arg(long, value_name = "N", default_value = "1", value_parser = exit_code())]
+    pub drift_exit_code: u8,
 }
 
 #[derive(Debug, Args)]
@@ -238,12 +269,19 @@ pub struct PlanArgs {
     /// Read manifests even if that counts as a pull, so that the plan shows every number
     #[arg(long)]
     pub resolve: bool,
+    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
+    /// where that is not set
+    #[arg(long, value_name = "FILE|auto")]
+    pub summary: Option<PathBuf>,
     /// Set by `sync --dry-run --deep`.
     #[arg(skip)]
     pub deep: bool,
     /// Set by `sync --dry-run --max-wait`.
     #[arg(skip)]
     pub max_wait: Option<Duration>,
+    /// Set by `sync --dry-run --deferred-exit-code` and `--drift-exit-code`.
+    #[arg(skip)]
+    pub exit_codes: ExitCodes,
 }
 
 #[derive(Debug, Args)]
@@ -315,6 +353,30 @@ pub struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Run only the check with this id, or the checks of this group, and those that it depends on;
+    /// repeatable [default: all]
+    #[arg(long, value_name = "ID|GROUP")]
+    pub only: Vec<String>,
+    /// List the checks of this configuration and what each of them asks; run none
+    #[arg(long, conflicts_with_all = ["only", "strict", "write"])]
+    pub list: bool,
+    /// Print JSON instead of lines
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 1 also after a warning
+    #[arg(long)]
+    pub strict: bool,
+    /// Also ask for the actions whose calls write: open an upload that is never completed, and write
+    /// settings of existing repositories back unchanged
+    #[arg(long)]
+    pub write: bool,
+    /// Limit each check to DURATION; all checks run in parallel
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
 pub struct ImagesArgs {
     /// List only images whose name or source matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
@@ -335,6 +397,15 @@ pub enum IamPolicy {
     /// Print the policy for the role that runs `pull-through`
     #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     PullThrough,
+}
+
+/// A document with a JSON schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaDocument {
+    /// The configuration, `mirror.toml`
+    Config,
+    /// The report of `--json` and `--report`
+    Report,
 }
 
 #[derive(Debug, Args)]
@@ -390,6 +461,11 @@ fn one_of<T: Clone + Send + Sync + 'static>(
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new([word, other_word])
         .map(move |given| if given == word { value.clone() } else { other.clone() })
+}
+
+/// An exit status that neither a shell nor a signal uses.
+fn exit_code() -> impl TypedValueParser<Value = u8> {
+    clap::value_parser!(u8).range(0..=125)
 }
 
 /// 1 to 1,024 transfers: more do not help, and each takes about 1 MiB of memory.

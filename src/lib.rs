@@ -7,7 +7,7 @@
 //! mirror.toml ─config→ Config ─select→ [Image]            names only: source, target, tag, platforms
 //!                                         │ plan          digests on both sides, in bulk
 //!                                         ▼
-//!                           UpToDate | Copy(Tree) | Drifted | Failed          ◀── `plan` stops here
+//!                           UpToDate | Archived | Copy(Tree) | Drifted | Failed  ◀── `plan` stops here
 //!                                         │ copy          blobs → children → root → tag
 //!                                         ▼
 //!                                      Outcome → Report → table, JSON, exit status
@@ -38,6 +38,7 @@
 //! - `commands`: one module per command: arguments → run → print → exit status.
 //! - `run`: a run of a configuration. Selects the images, opens sources and destinations, mirrors,
 //!   warms the pull-through cache, reports.
+//! - `doctor`: the checks before a run.
 //! - `iam`: the IAM policies that a configuration needs.
 //! - `engine`: plans and copies images. Uses `model` and `remote` only.
 //! - `remote`: the seam between the engine and the registries: the traits `Source` and
@@ -53,7 +54,7 @@
 //! - `sandbox`: embedded registries, upstream and ECR, for `--sandbox` and for the tests.
 //! - `model`: the common types. Pure, no I/O.
 //!
-//! Dependencies point one way: `commands` → `run`, `iam` → `engine`, `pull_through` → `ecr` →
+//! Dependencies point one way: `commands` → `doctor` → `run`, `iam` → `engine`, `pull_through` → `ecr` →
 //! `registry` → `remote` → `model`. Also `layout` → `remote`; `config` and `output` → `model`; `cli`
 //! → `model`, `output`, `sandbox`.
 //!
@@ -73,6 +74,8 @@ pub mod cli;
 pub mod commands;
 #[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
+pub mod doctor;
 #[doc(hidden)]
 pub mod ecr;
 #[doc(hidden)]
@@ -96,6 +99,6 @@ pub mod sandbox;
 pub use config::{Config, ConfigError};
 pub use model::{
     Error, Kind,
-    outcome::{Blobs, Bytes, Outcome, Pulls, Report, Requests, Row, Totals},
+    outcome::{Blobs, Bytes, Outcome, Pulls, Report, Requests, Row, Tool, Totals},
 };
 pub use run::sync::{SyncOptions, sync};

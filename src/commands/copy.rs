@@ -25,6 +25,6 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Res
         options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: args.concurrency },
     };
     let (report, _) = mirror(global, screen, request, None).await?;
-    print_report(screen, &report, args.json)?;
+    print_report(global, screen, &report, args.json)?;
     Ok(report.exit)
 }

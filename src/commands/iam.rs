@@ -41,7 +41,7 @@ pub(crate) async fn run(
                     "add `--split` to print several documents, and attach all of them to the role",
                 ));
             }
-            screen.tell(|out| {
+            screen.tell_lines(|out| {
                 writeln!(
                     out,
                     "note: the names of all repositories exceed IAM's limit of {LIMIT} characters; \

@@ -7,10 +7,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     cli::Global,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, DestinationConfig},
     engine::{Shutdown, signals},
     model::{Error, Kind, Result, outcome::Report},
-    output::{Screen, error, json, log::LogFormat, progress::ProgressView, table},
+    output::{
+        Screen,
+        destinations::{DestinationName, Destinations},
+        error, json,
+        log::LogFormat,
+        progress::{ProgressKind, ProgressView},
+        table,
+    },
     remote::MaxWait,
     run::{
         lock_file::LockFile,
@@ -21,7 +28,7 @@ use crate::{
 };
 
 /// Connections to a registry in parallel, for commands that transfer no blob.
-const CONNECTIONS: usize = 8;
+pub(super) const CONNECTIONS: usize = 8;
 
 /// The time that the output of an ended run has after a signal.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
@@ -87,7 +94,7 @@ pub(crate) async fn with_registries<T>(
     config: &Config,
     run: impl AsyncFnOnce(&Registries) -> Result<T>,
 ) -> Result<T> {
-    let screen = Screen::new(global.color);
+    let screen = Screen::new(global.color, global.log_format);
     let registries = open_registries(global, &screen, config, CONNECTIONS).await?;
     let result = run(&registries).await;
     registries.close().await;
@@ -107,30 +114,43 @@ async fn open_registries(
     if let (Some(directory), false) = (sandbox, global.quiet) {
         let state = directory.display();
         let text = format!("sandbox: nothing real is touched; the state is in `{state}`");
-        match global.log_format {
-            LogFormat::Json => tracing::warn!("{text}"),
-            LogFormat::Text => screen.tell(|out| writeln!(out, "{text}")),
-        }
+        screen.tell_lines(|out| writeln!(out, "{text}"));
     }
     Ok(registries)
 }
 
-/// Prints the report of a run on stdout.
-pub(crate) fn print_report(screen: &Screen, report: &Report, as_json: bool) -> Result<()> {
-    screen.print(|out| match as_json {
-        true => json::write(out, report),
-        false => table::sync(out, report, screen.width()),
-    })
+/// Prints the report of a run on stdout. With `--quiet` it is printed on stderr, and only if the run
+/// did not succeed. With `--json` the rows that need attention are printed on stderr.
+pub(crate) fn print_report(
+    global: &Global,
+    screen: &Screen,
+    report: &Report,
+    as_json: bool,
+) -> Result<()> {
+    let (stdout, stderr) = (screen.view(global.verbose > 0), screen.view_of_stderr(false));
+    let is_json_log = global.log_format == LogFormat::Json;
+    match (as_json, global.quiet, report.exit) {
+        (false, false, _) => return screen.print(|out| table::sync(out, report, &stdout)),
+        (false, true, 0) => return Ok(()),
+        (false, true, _) => screen.tell(|out| table::sync(out, report, &stderr)),
+        // a JSON log has a line for each of them already
+        (true, ..) if is_json_log && global.progress() != ProgressKind::None => {}
+        (true, quiet, exit) if !(quiet && exit == 0) => {
+            screen.tell(|out| table::attention(out, report, &stderr));
+        }
+        (true, ..) => {}
+    }
+    if as_json { screen.print(|out| json::write(out, report)) } else { Ok(()) }
 }
 
-/// The exit status of a run after an attempt to save its report: a failure is printed, and counts as
-/// one of the run.
-pub(crate) fn with_saved_report(screen: &Screen, exit: u8, saved: &Result<Option<()>>) -> u8 {
+/// The exit status of a run after an attempt to write one of its results: a failure is printed, and
+/// counts as one of the run. A signal's status stays.
+pub(crate) fn with_saved<T>(screen: &Screen, exit: u8, saved: &Result<T>) -> u8 {
     match saved {
         Ok(_) => exit,
         Err(failure) => {
             error::print(screen, failure);
-            if exit == 3 { 1 } else { exit.max(1) }
+            if exit > 128 { exit } else { 1 }
         }
     }
 }
@@ -154,6 +174,8 @@ pub(crate) async fn mirror_within(
 ) -> Result<(Report, LockFile)> {
     let deadline = max_wait.deadline;
     let SyncRequest { config, options, .. } = &request;
+    let name = |to: &DestinationConfig| DestinationName::new(&to.registry, to.prefix.as_ref());
+    screen.set_destinations(Destinations::new(config.destinations.iter().map(name).collect()));
     let registries = open_registries(global, screen, config, options.transfers).await?;
     let registries = registries.waiting(max_wait);
     let progress = ProgressView::start(global.progress(), screen);
@@ -161,7 +183,7 @@ pub(crate) async fn mirror_within(
     let report = tokio::select! {
         // polled first, so that the signals are watched before the first request
         biased;
-        error = watch_signals(&shutdown) => return Err(error),
+        error = watch_signals(global, screen, &shutdown) => return Err(error),
         report = run_with_lock(&registries, request, progress.observer(), &shutdown) => report,
         never = watch_deadline(deadline, &shutdown) => match never {},
     };
@@ -184,11 +206,25 @@ fn exit_at_next_signal() {
     });
 }
 
-/// Ends the run on SIGHUP, SIGINT and SIGTERM. Resolves only if the signals cannot be received.
-pub(crate) async fn watch_signals(shutdown: &Shutdown) -> Error {
-    match shutdown.watch_signals().await {
-        Ok(never) => match never {},
-        Err(cause) => Error::new(Kind::Unavailable, "cannot receive signals").because(cause),
+/// Ends the run on SIGHUP, SIGINT and SIGTERM, and says so at once. Resolves only if the signals
+/// cannot be received.
+pub(crate) async fn watch_signals(global: &Global, screen: &Screen, shutdown: &Shutdown) -> Error {
+    let announce = async {
+        shutdown.stopping().await;
+        if shutdown.interrupt().is_some() && !global.quiet {
+            let text = "stopping: what is running has 10 s to finish; a second signal ends it now";
+            screen.tell_lines(|out| writeln!(out, "{text}"));
+        }
+        pending().await
+    };
+    tokio::select! {
+        // polled first, so that the signals are watched before the first request
+        biased;
+        watched = shutdown.watch_signals() => match watched {
+            Ok(never) => match never {},
+            Err(cause) => Error::new(Kind::Unavailable, "cannot receive signals").because(cause),
+        },
+        error = announce => error,
     }
 }
 

@@ -15,11 +15,12 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::{caller::principal, pages, session::AwsSession, settings::field};
+use super::{api::Api, caller::principal, pages, session::AwsSession, settings::field};
 use crate::{
     model::{
         EcrHost, Error, Host, Kind, Result,
         ecr_settings::{AccountSettings, ScanKind, Scanning},
+        hints,
         setting_change::{Action, Field, SettingChange, Subject},
     },
     remote::{Apply, Mounting},
@@ -27,6 +28,9 @@ use crate::{
 
 /// The account setting that allows blob mounts.
 const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
+
+const UNKNOWN_MOUNTING: &str =
+    "cannot read whether ECR mounts blobs, so shared layers are uploaded to each repository";
 
 /// The session's account and its configured settings.
 #[derive(Debug)]
@@ -64,21 +68,25 @@ impl EcrAccount {
 
     async fn query_mounting(&self) -> Mounting {
         let api = &self.session.api;
-        let get = |ecr: Client| ecr.get_account_setting().name(BLOB_MOUNTING).send();
-        let answer = api.call_with(api.short_retry(), "GetAccountSetting", get).await;
-        match answer.as_ref().map(|answer| answer.value()) {
-            Ok(Some("ENABLED")) => return Mounting::OnceCommitted,
-            Ok(_) => {}
-            // an endpoint that does not know the setting does not mount
-            Err(error) => {
-                tracing::debug!(?error, "cannot read the account setting `BLOB_MOUNTING`")
+        let region = api.region();
+        match mounts(api).await {
+            Ok(true) => return Mounting::OnceCommitted,
+            Ok(false) => tracing::info!(
+                region,
+                "blob mounting is off: shared layers are uploaded to each repository; set \
+                 `blob_mounting = true` in `[destination.account]`, or run `aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED`"
+            ),
+            Err(error) if error.kind() == Kind::Denied => {
+                let remedy = error.remedy().unwrap_or_default();
+                tracing::warn!(
+                    region,
+                    "{UNKNOWN_MOUNTING}: {}; {remedy}",
+                    error.chain().join(": ")
+                );
             }
+            // an endpoint may lack the setting or the action: then it does not mount
+            Err(error) => tracing::info!(region, ?error, "{UNKNOWN_MOUNTING}"),
         }
-        tracing::info!(
-            region = api.region(),
-            "blob mounting is off: shared layers are uploaded to each repository; set \
-             `blob_mounting = true` in `[destination.account]`, or run `aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED`"
-        );
         Mounting::Never
     }
 
@@ -95,6 +103,13 @@ impl EcrAccount {
     pub(crate) fn take_change(&self) -> Option<SettingChange> {
         self.unreported.lock().take()
     }
+}
+
+/// Returns `true` if the account mounts blobs of one repository into another.
+pub(crate) async fn mounts(api: &Api) -> Result<bool> {
+    let get = |ecr: Client| ecr.get_account_setting().name(BLOB_MOUNTING).send();
+    let answer = api.call_with(api.short_retry(), "GetAccountSetting", get).await?;
+    Ok(answer.value() == Some("ENABLED"))
 }
 
 /// Compares the account's settings with the configured ones and, with [`Apply::Change`], writes
@@ -121,7 +136,7 @@ struct AccountChange<'a> {
 
 impl AccountChange<'_> {
     async fn reconcile(&self, host: &Host, apply: Apply) -> Result<Option<SettingChange>> {
-        let name = own_account(self.session, host, "`[destination.account]`").await?;
+        let name = own_account(self.session, host, hints::ACCOUNT_SETTINGS).await?;
         let mounting = self.blob_mounting(apply).await?;
         let exclusion = self.pull_time_exclusion(apply).await?;
         let fields: Vec<_> =
@@ -249,9 +264,7 @@ pub(crate) async fn own_account(
             Kind::Configuration,
             format!("the registry is in account {wanted}, the credentials are of account {own}"),
         )
-        .hint(format!(
-            "set the destination's `role_arn` to a role in account {wanted}, or remove {feature}"
-        ))),
+        .hint(hints::own_account(&wanted, feature))),
         (Some(own), _) | (None, Some(own)) => Ok(own),
         // an emulator that names itself
         (None, None) => Ok(named.map_or_else(|| host.to_string(), |host| host.to_string())),

@@ -30,9 +30,9 @@ const CONCURRENT_REPOSITORIES: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct EcrRepositories {
-    pub(super) api: RepositoryApi,
+    pub(crate) api: RepositoryApi,
     written: RepositoryRules,
-    pub(super) prefix_rules: PrefixRules,
+    pub(crate) prefix_rules: PrefixRules,
     /// Held while a repository's settings are read and changed.
     calls: Semaphore,
     known: Mutex<HashMap<Repository, Arc<RepositoryCache>>>,
@@ -146,7 +146,11 @@ impl EcrRepositories {
         Ok(())
     }
 
-    async fn require(&self, repository: &Repository) -> Result<()> {
+    /// Succeeds if the repository exists, or if it cannot be described.
+    ///
+    /// # Errors
+    /// [`Kind::RepositoryMissing`] with the command that creates it.
+    pub(crate) async fn require(&self, repository: &Repository) -> Result<()> {
         match self.api.describe(repository).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == Kind::RepositoryMissing => Err(Error::new(

@@ -1,6 +1,7 @@
 //! The common types: names, platforms, content, selections and results. Pure, no I/O.
 
 pub mod certificate;
+pub mod check_report;
 pub mod content;
 pub(crate) mod ecr_host;
 pub mod ecr_settings;
@@ -8,6 +9,7 @@ pub(crate) mod error;
 pub mod event;
 pub(crate) mod fallback_tag;
 pub mod filter;
+pub(crate) mod hints;
 pub(crate) mod image;
 pub(crate) mod lifecycle;
 pub(crate) mod location;

@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 use super::{
     changes::LEFT_OVER,
     printable,
-    table::{Line, grid},
+    table::{Column, Line, Note, grid},
+    text::wrapped,
 };
 use crate::model::{
     SettingChange,
-    rule_report::{RegistryRules, RepositoryRow, RuleStatusRow, ValidationRow, upstream},
+    rule_report::{
+        RegistryRules, RepositoryRow, RuleState, RuleStatusRow, ValidationRow, upstream,
+    },
 };
 
 /// Repositories that the table lists below a rule.
@@ -27,14 +30,21 @@ pub(crate) fn status_tables(
     now: SystemTime,
     width: Option<usize>,
 ) -> io::Result<()> {
-    let header = ["RULE", "UPSTREAM", "STATUS", "REPOSITORIES", "OLDEST", "NEWEST"];
+    let header = [
+        Column::Left("RULE"),
+        Column::Left("UPSTREAM"),
+        Column::Left("STATUS"),
+        Column::Right("REPOSITORIES"),
+        Column::Right("OLDEST"),
+        Column::Right("NEWEST"),
+    ];
     for (index, registry) in registries.iter().enumerate() {
         let RegistryRules { destination, rules, leftovers } = registry;
         write_title(out, index, destination)?;
         let lines: Vec<Line> = rules.iter().map(|row| status_line(row, now)).collect();
         grid(out, &header, &lines, width)?;
         if !leftovers.is_empty() {
-            writeln!(out, "\n{LEFT_OVER}")?;
+            writeln!(out, "\n{}", wrapped(LEFT_OVER, width, 0, 0))?;
         }
         for SettingChange { kind, name, .. } in leftovers {
             writeln!(out, "{} {}", kind.word(), printable(name))?;
@@ -52,7 +62,8 @@ pub(crate) fn validation_tables(
     for (index, rows) in rows.chunk_by(|a, b| a.destination == b.destination).enumerate() {
         write_title(out, index, &rows[0].destination)?;
         let lines: Vec<Line> = rows.iter().map(validation_line).collect();
-        grid(out, &["RULE", "UPSTREAM", "RESULT", "PULL AS"], &lines, width)?;
+        let header = ["RULE", "UPSTREAM", "RESULT", "PULL AS"].map(Column::Left);
+        grid(out, &header, &lines, width)?;
     }
     Ok(())
 }
@@ -72,12 +83,14 @@ fn status_line(row: &RuleStatusRow, now: SystemTime) -> Line {
     let cells = [
         row.prefix.clone(),
         upstream(&row.upstream, &row.upstream_prefix),
-        row.status.to_owned(),
+        row.state.word().to_owned(),
         repositories.len().to_string(),
         age(times().min()),
         age(times().max()),
     ];
-    let mut notes: Vec<String> = row.note.iter().map(ToString::to_string).collect();
+    let note = "the configuration has another upstream: see `ecr-mirror pull-through plan`";
+    let note = (row.state == RuleState::Differs).then(|| note.to_owned());
+    let mut notes = Vec::from_iter(note);
     notes.extend(repositories.iter().take(LISTED).map(|repository| match repository.created {
         Some(at) => format!("{} ({})", repository.name, age(Some(at))),
         None => repository.name.clone(),
@@ -85,14 +98,17 @@ fn status_line(row: &RuleStatusRow, now: SystemTime) -> Line {
     if repositories.len() > LISTED {
         notes.push(format!("… and {} more (`--json` lists them)", repositories.len() - LISTED));
     }
-    Line { cells: cells.iter().map(Into::into).collect(), notes }
+    Line {
+        cells: cells.iter().map(Into::into).collect(),
+        notes: notes.iter().map(Note::from).collect(),
+    }
 }
 
 fn validation_line(row: &ValidationRow) -> Line {
     let pull_as = row.pull_as.as_deref().unwrap_or_default();
     let cells = [&row.prefix, &row.upstream, row.verdict.word(), pull_as];
-    let failure = row.failure.iter().map(|failure| printable(failure).into_owned());
-    let hint = row.hint.iter().map(|hint| format!("hint: {}", printable(hint)));
+    let failure = row.failure.iter().map(Note::from);
+    let hint = row.hint.iter().map(|hint| Note::hint(hint));
     Line { cells: cells.map(Into::into).into(), notes: failure.chain(hint).collect() }
 }
 
@@ -117,7 +133,7 @@ pub(crate) fn status_json(out: &mut dyn Write, registries: &[RegistryRules]) -> 
             "prefix": row.prefix,
             "upstream": row.upstream,
             "upstream_prefix": row.upstream_prefix,
-            "status": row.status.replace(' ', "_"),
+            "status": row.state.word().replace(' ', "_"),
             "created": time(&row.created),
             "repositories": row.repositories.iter().map(repository).collect::<Vec<Value>>(),
         })
@@ -168,7 +184,7 @@ mod tests {
         String::from_utf8(out.into_inner()).unwrap()
     }
 
-    fn status_row(prefix: &str, status: &'static str, repositories: usize) -> RuleStatusRow {
+    fn status_row(prefix: &str, state: RuleState, repositories: usize) -> RuleStatusRow {
         let repository = |index: usize| RepositoryRow {
             name: format!("{prefix}/{index:02}"),
             created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600 * index as u64)),
@@ -177,9 +193,7 @@ mod tests {
             prefix: prefix.to_owned(),
             upstream: "quay.io".to_owned(),
             upstream_prefix: if prefix == "b" { "team" } else { "ROOT" }.to_owned(),
-            status,
-            is_failure: false,
-            note: (status == "differs").then_some("see the plan"),
+            state,
             created: Some(SystemTime::UNIX_EPOCH),
             repositories: (0..repositories).map(repository).collect(),
         }
@@ -187,9 +201,9 @@ mod tests {
 
     fn registries() -> [RegistryRules; 1] {
         let rules = vec![
-            status_row("a", "there", 12),
-            status_row("b", "differs", 1),
-            status_row("c", "not in the configuration", 0),
+            status_row("a", RuleState::Existing, 12),
+            status_row("b", RuleState::Differs, 1),
+            status_row("c", RuleState::Unconfigured, 0),
         ];
         [RegistryRules { destination: "r.example".to_owned(), rules, leftovers: Vec::new() }]
     }
@@ -200,7 +214,7 @@ mod tests {
         let expected = "\
 r.example
 RULE  UPSTREAM      STATUS                    REPOSITORIES  OLDEST  NEWEST
-a     quay.io       there                     12            3 d     2 d
+a     quay.io       there                               12     3 d     2 d
     a/00 (3 d)
     a/01 (2 d)
     a/02 (2 d)
@@ -212,10 +226,10 @@ a     quay.io       there                     12            3 d     2 d
     a/08 (2 d)
     a/09 (2 d)
     … and 2 more (`--json` lists them)
-b     quay.io/team  differs                   1             3 d     3 d
-    see the plan
+b     quay.io/team  differs                              1     3 d     3 d
+    the configuration has another upstream: see `ecr-mirror pull-through plan`
     b/00 (3 d)
-c     quay.io       not in the configuration  0
+c     quay.io       not in the configuration             0
 ";
         assert_eq!(text(|out| status_tables(out, &registries(), now, None)), expected);
     }

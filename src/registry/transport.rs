@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use url::{Host as UrlHost, Url};
 
 use super::{
+    read_body::read_body,
     redact::{RequestSecrets, public_query},
     tls::{self, SetupError},
 };
@@ -31,6 +32,7 @@ use crate::{
     model::{
         Descriptor, Error, Host, Kind, Result,
         certificate::{Certificate, ClientCertificate},
+        hints,
     },
     remote::{HostContext, RetryPolicy, circuit_breaker::FailedRequest, stall::within_since},
 };
@@ -200,11 +202,12 @@ impl Transport {
         }
     }
 
-    /// Sends a request of another protocol and reads the response: follows no circuit breaker and
-    /// counts nothing.
+    /// Sends a request of another protocol and reads a response of at most `limit` bytes: follows no
+    /// circuit breaker and counts nothing. The caller limits the time.
     pub(crate) async fn exchange(
         &self,
         request: Request,
+        limit: u64,
         subject: &str,
     ) -> Result<http::Response<Bytes>> {
         let client = self.client(ConnectionPool::Calls, request.url())?;
@@ -213,8 +216,7 @@ impl Transport {
         let mut read = http::Response::new(Bytes::new());
         *read.status_mut() = response.status();
         *read.headers_mut() = std::mem::take(response.headers_mut());
-        let body = response.bytes().await;
-        *read.body_mut() = body.map_err(|error| no_response(error, subject))?;
+        *read.body_mut() = read_body(response, limit, subject, Duration::MAX).await?;
         Ok(read)
     }
 
@@ -289,7 +291,7 @@ impl Transport {
             }
             Err(error) => {
                 failed(&error);
-                return Err(error);
+                return Err(error.hint(hints::NETWORK));
             }
         };
         match is_host_failure(response.status()) {
@@ -380,13 +382,7 @@ fn no_response(error: reqwest::Error, subject: &str) -> Error {
         _ if is_head_too_large(&error) => {
             (Kind::Protocol, "the response has too many headers", None)
         }
-        true => (
-            Kind::Unavailable,
-            "no connection",
-            Some(
-                "check the host's name, the network and the proxy settings (`HTTPS_PROXY`, `NO_PROXY`)",
-            ),
-        ),
+        true => (Kind::Unavailable, "no connection", Some(hints::NETWORK)),
         false => return connection_broke(error, subject),
     };
     let error = Error::new(kind, format!("{subject}: {problem}")).because(error.without_url());

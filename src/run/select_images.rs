@@ -24,7 +24,7 @@ use crate::{
         outcome::{Outcome, Row},
         select::{SelectedTags, Selector, SkippedTag, TagSelection},
     },
-    remote::Source,
+    remote::{Source, current::work_for},
 };
 
 /// Repositories that are listed, and tags that are resolved, in parallel.
@@ -127,9 +127,6 @@ pub(crate) async fn pinned_digest(
     item: &MirrorItem<'_>,
 ) -> Result<Option<Digest>> {
     let Some(pin) = item.entry.pin() else { return Ok(None) };
-    if !item.changes_pin() {
-        return Ok(Some(pin.clone()));
-    }
     let mut image = [item.image.clone()];
     registries.replace_unknown_pins(&mut image).await;
     let [image] = &image;
@@ -137,6 +134,9 @@ pub(crate) async fn pinned_digest(
         TagOrDigest::Digest(digest) => digest,
         TagOrDigest::Tag(_) => pin,
     };
+    if !item.changes_pin() {
+        return Ok(Some(pin.clone()));
+    }
     let source = Arc::new(registries.any_source(config, &image.origin.location).await?);
     let endpoint = SourceEndpoint { source, reserved_pulls: 0 };
     let context = Arc::clone(&registries.contexts.source);
@@ -193,7 +193,11 @@ async fn select_tags(
     let mut listings: Vec<BoxFuture<'_, _>> = Vec::new();
     for ((host, repository), selectors) in repositories {
         let listing = TagListing { host, repository, source: &sources[host] };
-        listings.push(async move { listing.select(selectors, now, observer).await }.boxed());
+        let subject = listing.to_string();
+        let select = async move {
+            work_for(observer, subject, 0, listing.select(selectors, now, observer)).await
+        };
+        listings.push(select.boxed());
     }
     let selected: Vec<_> = stream::iter(listings).buffer_unordered(CONCURRENCY).collect().await;
     selected.into_iter().flatten().collect()
@@ -256,7 +260,8 @@ impl TagListing<'_> {
         if selected.without_time > 0 {
             let (count, host) = (selected.without_time, self.host);
             let text = format!("{count} tags are skipped: {host} does not report push times");
-            observer.observe(&Event::Warning { subject: self.to_string(), text });
+            let subject = self.to_string();
+            observer.observe(&Event::Warning { subject, text, is_in_report: false });
         }
         let accept = |listed: Listed| {
             let reason = TagSelection(selection, &listed);
@@ -343,7 +348,11 @@ fn settle_overlaps<'a>(
         let (first, later) = (&images[overlap.first].0.origin, images[overlap.later].0);
         let target = target_reference(config, &later.targets[overlap.target]);
         let text = format!("not mirrored to {target}: {first} is the first for this tag");
-        observer.observe(&Event::Warning { subject: later.origin.to_string(), text });
+        observer.observe(&Event::Warning {
+            subject: later.origin.to_string(),
+            text,
+            is_in_report: false,
+        });
     }
     overlaps.remove_from(items.iter_mut().filter_map(|item| match item {
         SelectedItem::Image(item) => Some(&mut item.image),

@@ -221,6 +221,7 @@ fn every_help_text_ends_with_its_exit_status() {
         &["images"],
         &["iam", "mirror"],
         &["sandbox"],
+        &["schema"],
         &["completions"],
         &["man"],
         &[],

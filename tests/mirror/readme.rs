@@ -81,10 +81,14 @@ fn the_renovate_expressions_find_every_version_of_images() {
 }
 
 #[test]
-fn the_readme_shows_two_commands() {
+fn the_readme_shows_three_commands() {
     let commands: Vec<&str> = blocks("console").iter().flat_map(|block| block.lines()).collect();
     assert_eq!(
         commands,
-        ["$ cargo run --release -- sync -c mirror.toml.example --sandbox", "$ cargo test"]
+        [
+            "$ cargo run --release -- sync -c mirror.toml.example --sandbox",
+            "$ docker run --read-only -v \"$PWD/mirror.toml:/etc/ecr-mirror/mirror.toml:ro\" ecr-mirror sync",
+            "$ cargo test",
+        ]
     );
 }

@@ -60,7 +60,7 @@ async fn terraform(
     screen.print(|out| out.write_all(text.as_bytes()))?;
     let mut status = 0;
     for conflict in planned.iter().flat_map(PlannedSite::conflicts) {
-        screen.tell(|out| changes::conflict(out, conflict));
+        screen.tell_lines(|out| changes::conflict(out, conflict));
         status = 1;
     }
     Ok(status)
@@ -83,7 +83,7 @@ async fn kubernetes(
     let manifest = manifest(&config.caches, names, &logins)?;
     file::save_secret(output, "manifest", &manifest.yaml)?;
     let output = output.display();
-    screen.tell(|out| {
+    screen.tell_lines(|out| {
         for prefix in &manifest.left_out {
             writeln!(out, "skipped `{prefix}`: its `secret_arn` is read only with `--read-secrets`")?;
         }

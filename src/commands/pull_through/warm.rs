@@ -31,6 +31,6 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Res
         options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: TRANSFERS },
     };
     let (report, _) = mirror(global, screen, request, None).await?;
-    print_report(screen, &report, args.json)?;
+    print_report(global, screen, &report, args.json)?;
     Ok(report.exit)
 }

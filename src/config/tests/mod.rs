@@ -322,7 +322,7 @@ fn the_example_is_valid_as_it_is_and_with_every_key_enabled() {
     let whole: Vec<&str> = example
         .lines()
         .map(|line| match line.strip_prefix('#') {
-            Some(rest) if !rest.starts_with([' ', '-']) => rest,
+            Some(rest) if !rest.starts_with([' ', '-', ':']) => rest,
             _ => line,
         })
         .collect();

@@ -15,12 +15,11 @@ async fn account_settings_are_written_once_before_the_first_image() {
     let user = "arn:aws:iam::123456789012:user/sandbox";
     let plan = world.run(&["plan"], ACCOUNT).await.succeeded();
     assert_eq!(plan.writes, [""; 0]);
-    let line = plan.out.lines().next().unwrap();
-    let told = format!(
-        "blob_mounting: false → true, pull_time_exclusion: none → {user}, \
-         scanning: basic → enhanced, continuous: prod-*, on push: *)"
+    let change = format!(
+        "\n    blob_mounting: false → true\n    pull_time_exclusion: none → {user}\n    \
+         scanning: basic → enhanced, continuous: prod-*, on push: *\n"
     );
-    assert!(line.starts_with("~ account ") && line.ends_with(&told), "{line}");
+    assert!(plan.out.contains("\n~ account ") && plan.out.contains(&change), "{}", plan.out);
 
     let sync = world.run(&["sync"], ACCOUNT).await.succeeded();
     let settings = [
@@ -56,4 +55,18 @@ async fn denied_account_settings_fail_the_images_before_any_copy() {
     let sync = world.run(&["sync"], ACCOUNT).await;
     assert_eq!((sync.status, sync.writes.as_slice()), (1, &["PutAccountSetting".to_owned()][..]));
     assert!(sync.out.contains("grant `ecr:PutAccountSetting`"), "{}", sync.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_query_of_blob_mounting_is_warned_of_once_with_its_action() {
+    let world = World::new().await;
+    world.sandbox.faults().add("deny=GetAccountSetting".parse().unwrap());
+    let upstream = world.sandbox.address();
+    let second = format!("[[image]]\nsource = \"{upstream}/quay.io/team/app\"\ntags = [\"1\"]\n");
+    let sync = world.run(&["sync", "-v"], &second).await.succeeded();
+    let warnings: Vec<&str> =
+        sync.talk.lines().filter(|line| line.contains("cannot read whether ECR mounts")).collect();
+    let [warning] = &warnings[..] else { panic!("{}", sync.talk) };
+    assert!(warning.contains("grant `ecr:GetAccountSetting`"), "{warning}");
+    assert!(!sync.talk.contains("blob mounting is off"), "{}", sync.talk);
 }
