@@ -5,6 +5,8 @@ pub(crate) mod completions;
 pub(crate) mod copy;
 pub(crate) mod iam;
 pub(crate) mod images;
+pub(crate) mod import;
+pub(crate) mod init;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod pull_through;
@@ -30,6 +32,8 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Copy(args) => copy::run(&global, &screen, args).await,
         Command::Check => check::run(&global, &screen),
         Command::Images(args) => images::run(&global, &screen, &args).await,
+        Command::Import(args) => import::run(&screen, &args),
+        Command::Init(args) => init::run(&screen, &args),
         // boxed: the compiler lays out no future that nests as deep as all of them
         Command::PullThrough { verb } => {
             pull_through::run(&global, &screen, verb).boxed_local().await

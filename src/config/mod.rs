@@ -10,6 +10,7 @@ mod collisions;
 mod context;
 mod destination;
 mod document;
+pub(crate) mod edit;
 mod entry;
 mod images;
 mod interpolate;
@@ -166,7 +167,7 @@ fn syntax(text: &str, errors: &[toml::de::Error]) -> Option<Problem> {
 fn unreadable(name: &str, error: &io::Error) -> ConfigError {
     let hint = match error.kind() {
         io::ErrorKind::NotFound => {
-            "copy `mirror.toml.example` to `mirror.toml`, or name another file with `-c FILE`"
+            "write one with `ecr-mirror init`, or name another file with `-c FILE`"
         }
         _ => "name another file with `-c FILE`",
     };
