@@ -13,9 +13,6 @@ use crate::{
     output::{Screen, error, file},
 };
 
-/// The name of standard input as a path, and in messages.
-const STDIN: (&str, &str) = ("-", "standard input");
-
 pub(crate) fn run(screen: &Screen, args: &ImportArgs) -> Result<u8> {
     let files = args.files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     let into = args.into.as_deref().map(read).transpose()?;
@@ -34,19 +31,18 @@ pub(crate) fn run(screen: &Screen, args: &ImportArgs) -> Result<u8> {
     Ok(u8::from(!imported.open.is_empty()))
 }
 
+/// Reads a file, or standard input for `-`.
 fn read(path: &Path) -> Result<InputFile> {
-    let (stdin, name) = STDIN;
-    let name = if path == Path::new(stdin) { name.to_owned() } else { path.display().to_string() };
-    let bytes = match path == Path::new(stdin) {
-        true => {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
-        }
-        false => fs::read(path),
+    let (name, bytes) = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        ("standard input".to_owned(), io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes))
+    } else {
+        (path.display().to_string(), fs::read(path))
     };
-    let unreadable =
-        |cause| Error::new(Kind::Configuration, format!("cannot read `{name}`")).because(cause);
-    let text = String::from_utf8(bytes.map_err(unreadable)?).map_err(|error| {
+    let bytes = bytes.map_err(|cause| {
+        Error::new(Kind::Configuration, format!("cannot read `{name}`")).because(cause)
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Error::new(Kind::Configuration, format!("`{name}` is not UTF-8 at byte {at}"))
             .hint("save the file as UTF-8")

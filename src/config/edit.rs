@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
-use crate::model::{Error, Host, Kind, Reference, Repository, Result};
+use crate::model::{Error, Host, Kind, Reference, Repository, Result, text::printable};
 
 /// Keys with their values as TOML.
 pub(crate) type TomlKeys = BTreeMap<&'static str, String>;
@@ -261,6 +261,7 @@ impl EditedFile {
 
 /// The comment above additions; with an empty line if it lists anything.
 fn comment(origin: &str, lines: &[String]) -> String {
+    let origin = printable(origin);
     let mut text = format!("# Imported by `ecr-mirror import` from {origin}.\n");
     if !lines.is_empty() {
         text += "# Without an equivalent, or to be checked:\n";

@@ -11,7 +11,7 @@ use super::{
     wish::{
         Choice, Input, Keys,
         NoEquivalent::{self, Hand, Note, Silent},
-        TagWish, Wish, list,
+        TagWish, Wish,
     },
     yaml::{Field, Node},
 };
@@ -104,8 +104,10 @@ fn mapping(table: &Node, source: &Host, target: &Host, input: &mut Input<'_>) {
         match (key.as_str(), value.text()) {
             ("from" | "to" | "tags", _) | ("platform", None | Some("all" | "")) => {}
             ("platform", Some(platform)) => {
-                keys.insert("platforms", list(&[platform]));
-                keys.insert("flatten", "true".to_owned());
+                input.platforms(&mut keys, &[(platform, *line)]);
+                if keys.contains_key("platforms") {
+                    keys.insert("flatten", "true".to_owned());
+                }
             }
             _ => input.unknown(key, *line),
         }

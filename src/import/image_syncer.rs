@@ -71,6 +71,8 @@ enum Suffix {
 fn image(source: &str, target: &str, line: usize, input: &mut Input<'_>) {
     let Some((source, tags)) = split(source, line, input) else { return };
     let Some((target, names)) = split(target, line, input) else { return };
+    let path = target.repository.as_str();
+    let Some(target) = input.target(&target.host, path, line) else { return };
     let choice = match (tags, names) {
         (Suffix::Regex(pattern), Suffix::None) => {
             let allow = input.patterns(&[(pattern.as_str(), line)], patterns::of_part);

@@ -42,7 +42,7 @@ pub(super) fn additions(found: Found, file: &KnownFile) -> (Additions, Vec<Strin
     let Found { wishes, registries, notes } = found;
     let mut problems = Vec::new();
     let places = places(&wishes, file, &mut problems);
-    let mut entries = entries(wishes, &places, file.destinations.is_empty(), &problems);
+    let mut entries = entries(wishes, &places, file);
     entries
         .sort_by(|one, other| (&one.host, &one.repository).cmp(&(&other.host, &other.repository)));
     let mut additions = Additions { comments: notes.all(), ..Additions::default() };
@@ -105,7 +105,7 @@ fn places(wishes: &[Wish], file: &KnownFile, problems: &mut Vec<String>) -> Vec<
     pairs.iter().map(place).collect()
 }
 
-fn entries(wishes: Vec<Wish>, places: &[Place], is_new: bool, problems: &[String]) -> Vec<Entry> {
+fn entries(wishes: Vec<Wish>, places: &[Place], file: &KnownFile) -> Vec<Entry> {
     // images without a target go to every destination
     let mut order: Vec<(Entry, BTreeSet<usize>)> = Vec::new();
     let mut known: HashMap<(Host, Repository, Keys), Vec<usize>> = HashMap::new();
@@ -128,10 +128,17 @@ fn entries(wishes: Vec<Wish>, places: &[Place], is_new: bool, problems: &[String
             }
         }
     }
-    let names_places = places.len() > 1 && (is_new || problems.is_empty());
+    let is_known =
+        |place: &Place| file.destinations.iter().any(|it| it.registry == place.host.as_str());
+    let all = match file.destinations.len() {
+        0 => places.len(),
+        count if places.iter().all(is_known) => count,
+        // the images of other destinations go to all of the file
+        _ => 0,
+    };
     let mut merged = Merged::default();
     for (mut entry, of) in order {
-        if names_places && !of.is_empty() && of.len() < places.len() {
+        if !of.is_empty() && of.len() < all {
             let names: Vec<&str> = of.iter().map(|at| places[*at].name.as_str()).collect();
             entry.keys.insert("destinations", list(&names));
         }
@@ -215,8 +222,10 @@ impl Merged {
         let known = &mut self.entries[at];
         known.keys.extend(selected);
         for new in entry.tags {
-            if !known.tags.iter().any(|tag| tag.tag == new.tag) {
-                known.tags.push(new);
+            match known.tags.iter_mut().find(|tag| tag.tag == new.tag) {
+                // the later line wins, as in the tools
+                Some(tag) => *tag = new,
+                None => known.tags.push(new),
             }
         }
     }

@@ -8,7 +8,7 @@ use super::{
     wish::{
         Choice, Input, Keys, Login, Name,
         NoEquivalent::{self, Hand, Note, Silent},
-        Secret, TagWish, Target, Wish, list, string,
+        Secret, TagWish, Wish, list, string,
     },
     yaml::{Field, Node},
 };
@@ -127,7 +127,8 @@ fn entry(table: &Node, defaults: Option<&Node>, input: &mut Input<'_>) {
         rate_limit(table, &source.host, input);
     }
     let keys = keys(table, defaults, input);
-    let place = Target { host: target.host.clone(), repository: target.repository.clone() };
+    let path = target.repository.as_str();
+    let Some(place) = input.target(&target.host, path, table.line) else { return };
     let wish = Wish {
         host: source.host.clone(),
         repository: source.repository.clone(),
@@ -168,14 +169,13 @@ fn keys(table: &Node, defaults: Option<&Node>, input: &mut Input<'_>) -> Keys {
     let inherited = |key| table.get(key).or_else(|| defaults?.get(key));
     let mut keys = Keys::new();
     if let Some(platforms) = table.get("platforms") {
-        let platforms: Vec<&str> = platforms.texts().into_iter().map(|(text, _)| text).collect();
-        if !platforms.is_empty() {
-            keys.insert("platforms", list(&platforms));
-        }
+        input.platforms(&mut keys, &platforms.texts());
     }
-    if let Some(platform) = table.text_of("platform") {
-        keys.insert("platforms", list(&[platform]));
-        keys.insert("flatten", "true".to_owned());
+    if let Some(platform) = table.get("platform") {
+        input.platforms(&mut keys, &platform.texts());
+        if keys.contains_key("platforms") {
+            keys.insert("flatten", "true".to_owned());
+        }
     }
     if inherited("includeExternal").is_some_and(Node::is_true) {
         keys.insert("foreign_layers", string("copy"));
@@ -259,7 +259,8 @@ fn login(table: &Node, input: &mut Input<'_>) {
                 _ => {}
             },
             "mirrors" => {
-                let mirrors: Vec<&str> = value.texts().into_iter().map(|(text, _)| text).collect();
+                let mirrors = value.texts().into_iter().map(|(text, _)| text);
+                let mirrors: Vec<&str> = mirrors.filter(|it| it.parse::<Host>().is_ok()).collect();
                 if !mirrors.is_empty() {
                     input.registry(host.clone()).insert("mirrors", list(&mirrors));
                 }

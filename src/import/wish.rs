@@ -9,7 +9,9 @@ use std::{
 use toml_edit::Value;
 
 use super::ranges::{self, Dialect, Patterns};
-use crate::model::{Digest, Host, NameError, Reference, Repository, Tag, text::printable_line};
+use crate::model::{
+    Digest, EcrHost, Host, NameError, Platform, Reference, Repository, Tag, text::printable_line,
+};
 
 /// The keys of an entry with their values as TOML, such as `platforms` with `["linux/amd64"]`.
 pub(super) type Keys = BTreeMap<&'static str, String>;
@@ -225,12 +227,30 @@ impl Input<'_> {
 
     /// The target with this whole path, like [`Input::reference`].
     pub(super) fn target(&mut self, host: &Host, path: &str, line: usize) -> Option<Target> {
-        match path.parse() {
+        let is_ecr = EcrHost::parse(host).is_some();
+        let repository = path.parse::<Repository>().and_then(|repository| {
+            if is_ecr { repository.check_ecr().map(|()| repository) } else { Ok(repository) }
+        });
+        match repository {
             Ok(repository) => Some(Target { host: host.clone(), repository }),
             Err(error) => {
                 self.hand(line, format!("the target `{path}` {error}, left out"));
                 None
             }
+        }
+    }
+
+    /// Adds the platforms. One that is not a platform is left out, with a note.
+    pub(super) fn platforms(&mut self, keys: &mut Keys, texts: &[(&str, usize)]) {
+        let mut all = Vec::new();
+        for (text, line) in texts {
+            match text.parse::<Platform>() {
+                Ok(_) => all.push(*text),
+                Err(error) => self.hand(*line, format!("`{text}` {error}, left out")),
+            }
+        }
+        if !all.is_empty() {
+            keys.insert("platforms", list(&all));
         }
     }
 
@@ -282,7 +302,7 @@ impl Input<'_> {
 
     /// Adds a login. A password that the input spells out is not repeated.
     pub(super) fn login(&mut self, host: &Host, line: usize, login: Login<'_>) {
-        if crate::model::EcrHost::parse(host).is_some() {
+        if EcrHost::parse(host).is_some() {
             return self.note(line, "ECR needs no login: ecr-mirror uses the AWS credentials");
         }
         let words = host.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "_");

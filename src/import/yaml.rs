@@ -3,7 +3,10 @@
 //! A scalar keeps its text: `1.20` is no number. Size, depth and aliases are limited, so that no
 //! document needs more memory or time than its length allows.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use granit_parser::{Event, Parser, ScalarStyle};
 
@@ -110,7 +113,6 @@ pub(super) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
     };
     let mut anchors: HashMap<usize, Rc<Node>> = HashMap::new();
     let mut open: Vec<Open> = Vec::new();
-    let mut nodes = 0_usize;
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| {
             wrong(error.marker().line(), &format!("is not YAML: {}", error.info()))
@@ -132,10 +134,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
                 let node = anchors.get(&anchor).map(Rc::clone);
                 node.ok_or_else(|| wrong(line, "an alias inside its own anchor"))?
             }
-            Event::SequenceStart(_, anchor, _) | Event::MappingStart(_, anchor, _)
-                if open.len() >= MOST_LEVELS =>
-            {
-                let _ = anchor;
+            Event::SequenceStart(..) | Event::MappingStart(..) if open.len() >= MOST_LEVELS => {
                 return Err(wrong(line, &format!("more than {MOST_LEVELS} levels")));
             }
             Event::SequenceStart(_, anchor, _) => {
@@ -163,10 +162,9 @@ pub(super) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
             }
             _ => continue,
         };
-        nodes = nodes.saturating_add(node.size);
         let Some(parent) = open.last_mut() else { return Ok(node) };
         parent.size = parent.size.saturating_add(node.size);
-        if parent.size > MOST_NODES || nodes > MOST_NODES * MOST_LEVELS {
+        if parent.size > MOST_NODES {
             return Err(wrong(line, &format!("more than {MOST_NODES} values, aliases repeated")));
         }
         match (&mut parent.content, parent.key.take()) {
@@ -193,10 +191,10 @@ fn merge(fields: &mut Vec<Field>) {
             _ => vec![field.value],
         })
         .collect();
-    let mut known: std::collections::HashSet<String> = match merged.is_empty() {
-        true => return,
-        false => fields.iter().map(|field| field.key.clone()).collect(),
-    };
+    if merged.is_empty() {
+        return;
+    }
+    let mut known: HashSet<String> = fields.iter().map(|field| field.key.clone()).collect();
     for map in merged {
         let new = map.fields().iter().filter(|field| known.insert(field.key.clone()));
         fields.extend(new.cloned().collect::<Vec<_>>());

@@ -1,0 +1,93 @@
+//! Tests `import` and `init` from a shell.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::process::run;
+
+const REGISTRY: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+#[test]
+fn an_imported_file_is_a_configuration_whose_plan_has_its_images() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name);
+    let regsync = format!(
+        "sync:\n- source: nginx:1.27\n  target: {REGISTRY}/mirror/library/nginx:1.27\n  type: image\n\
+         - source: quay.io/team/app:1\n  target: {REGISTRY}/mirror/team/app:1\n  type: image\n"
+    );
+    fs::write(path("regsync.yml"), regsync).unwrap();
+    let ended = run(home.path(), &["import", "regsync.yml"]);
+    assert_eq!((ended.status, ended.talk.as_str()), (Some(0), ""), "{}", ended.out);
+    fs::write(path("mirror.toml"), ended.out).unwrap();
+
+    fs::write(path("images.txt"), "nginx:1.28\nghcr.io/team/tool:2\n").unwrap();
+    let ended = run(home.path(), &["import", "images.txt", "--into", "mirror.toml"]);
+    assert_eq!((ended.status, ended.out.as_str()), (Some(0), ""), "{}", ended.talk);
+
+    let ended = run(home.path(), &["plan", "--sandbox", "--json"]);
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    let report: Value = serde_json::from_str(&ended.out).unwrap();
+    let rows = report["images"].as_array().unwrap();
+    let mut targets: Vec<&str> =
+        rows.iter().map(|row| row["destination"].as_str().unwrap()).collect();
+    targets.sort_unstable();
+    let expected = ["library/nginx:1.27", "library/nginx:1.28", "team/app:1", "team/tool:2"];
+    assert_eq!(targets, expected.map(|name| format!("{REGISTRY}/mirror/{name}")));
+}
+
+#[test]
+fn a_part_that_needs_a_hand_is_a_warning_and_exit_status_one() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("images.txt"), "nginx:1.27\n").unwrap();
+    let ended = run(home.path(), &["import", "images.txt"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.talk);
+    let warning = "warning: the input names no destination: replace the `registry` below\n";
+    assert_eq!(ended.talk, warning);
+    assert!(ended.out.contains("#   the input names no destination"), "{}", ended.out);
+    let to = ["import", "images.txt", "--to", &format!("{REGISTRY}/mirror")];
+    assert_eq!(run(home.path(), &to).status, Some(0));
+}
+
+#[test]
+fn an_input_that_is_not_understood_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let mirror = home.path().join("mirror.toml");
+    fs::write(home.path().join("other.yml"), "kind: Pod\nspec: {}\n").unwrap();
+    fs::write(home.path().join("images.txt"), "nginx:1.27\n").unwrap();
+    fs::write(&mirror, "[[destination]\n").unwrap();
+    for (arguments, expected) in [
+        (&["import", "other.yml", "--into", "mirror.toml"], "other.yml has no known format"),
+        (&["import", "images.txt", "--into", "mirror.toml"], "`mirror.toml` is not TOML"),
+        (&["import", "missing.yml", "--into", "mirror.toml"], "cannot read `missing.yml`"),
+    ] {
+        let ended = run(home.path(), arguments);
+        assert_eq!(ended.status, Some(2), "{}", ended.talk);
+        assert!(ended.talk.contains(expected), "{}", ended.talk);
+        assert_eq!(fs::read_to_string(&mirror).unwrap(), "[[destination]\n");
+    }
+}
+
+#[test]
+fn init_writes_a_file_that_runs_and_never_overwrites_one() {
+    let home = tempfile::tempdir().unwrap();
+    let missing = run(home.path(), &["plan"]);
+    assert!(missing.talk.contains("hint: write one with `ecr-mirror init`"), "{}", missing.talk);
+    let unasked = run(home.path(), &["init"]);
+    assert_eq!(unasked.status, Some(2), "{}", unasked.talk);
+    assert!(unasked.talk.contains("hint: add `--registry "), "{}", unasked.talk);
+
+    let ended = run(home.path(), &["init", "--registry", REGISTRY]);
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    let written = fs::read_to_string(home.path().join("mirror.toml")).unwrap();
+    assert!(written.contains(&format!("registry = \"{REGISTRY}\"")), "{written}");
+    let plan = run(home.path(), &["plan", "--sandbox"]);
+    assert_eq!(plan.status, Some(0), "{}", plan.talk);
+
+    let again = run(home.path(), &["init", "--registry", REGISTRY]);
+    assert_eq!(again.status, Some(2), "{}", again.talk);
+    assert!(again.talk.contains("`mirror.toml` exists"), "{}", again.talk);
+    assert_eq!(fs::read_to_string(home.path().join("mirror.toml")).unwrap(), written);
+    let printed = run(home.path(), &["init", "--registry", REGISTRY, "--output", "-"]);
+    assert_eq!((printed.status, printed.out), (Some(0), written));
+}
