@@ -216,12 +216,12 @@ fn regsync_files_are_translated_to_the_images_that_regsync_copies() {
                     "docker.io/library/busybox 1 → ECR/library/busybox",
                     "quay.io/a/b 1 → ECR/a/b",
                 ],
-                open: &["input:6: the password is not repeated: set `QUAY_IO_PASSWORD`"],
+                open: &["input:6: the login is not repeated: set `QUAY_IO_USERNAME`"],
                 text: &[
                     "username = \"${HUB_USER:-}\"",
                     "password = \"${HUB_TOKEN:-}\"",
                     "max_connections = 3",
-                    "username = \"team\"",
+                    "username = \"${QUAY_IO_USERNAME:-}\"",
                 ],
                 ..ROW
             },
@@ -293,12 +293,15 @@ fn skopeo_files_are_translated_to_the_images_that_skopeo_copies() {
                 images: &["quay.io/a/b DIGEST → ECR/a/b digest-e3b0c44298fc"],
                 open: &[
                     "input:3: a digest without a tag",
-                    "input:4: the password is not repeated",
+                    "input:4: the login is not repeated",
                     "input:7: `tls-verify: false`",
                     "input:8: `cert-dir`",
                     "names no destination",
                 ],
-                text: &["username = \"john\"", "password = \"${QUAY_IO_PASSWORD:-}\""],
+                text: &[
+                    "username = \"${QUAY_IO_USERNAME:-}\"",
+                    "password = \"${QUAY_IO_PASSWORD:-}\"",
+                ],
             },
             Row {
                 feature: "a pattern and a range without an equivalent",
@@ -399,7 +402,7 @@ fn image_syncer_files_are_translated_to_the_images_that_image_syncer_copies() {
                 images: &["quay.io/coreos/b v1 → r.example:5000/ruohe/b"],
                 open: &[
                     "input:4: `quay.io/coreos`",
-                    "input:5: the password is not repeated: set `R_EXAMPLE_5000_PASSWORD`",
+                    "input:5: the login is not repeated: set `R_EXAMPLE_5000_USERNAME`",
                 ],
                 text: &["\"${QUAY_USER:-}\"", "\"${QUAY_TOKEN:-}\"", "plain_http = true"],
                 ..ROW

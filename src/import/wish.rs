@@ -306,21 +306,27 @@ impl Input<'_> {
             return self.note(line, "ECR needs no login: ecr-mirror uses the AWS credentials");
         }
         let words = host.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-        let variable = format!("{}_PASSWORD", words.to_ascii_uppercase());
-        let password = match login.password {
-            Secret::Variable(name) => name,
-            Secret::Written => {
-                self.hand(line, format!("the password is not repeated: set `{variable}`"));
-                variable
+        let words = words.to_ascii_uppercase();
+        let (username, password) = match (login.username, login.password) {
+            (_, Secret::Written) => {
+                let [user, password] = ["USERNAME", "PASSWORD"].map(|it| format!("{words}_{it}"));
+                self.hand(
+                    line,
+                    format!("the login is not repeated: set `{user}` and `{password}`"),
+                );
+                (optional_variable(&user), optional_variable(&password))
             }
-        };
-        let username = match login.username {
-            Name::Variable(name) => optional_variable(&name),
-            Name::Written(name) => string(name),
+            (Name::Variable(user), Secret::Variable(password)) => {
+                (optional_variable(&user), optional_variable(&password))
+            }
+            // a user name requires a password
+            (Name::Written(user), Secret::Variable(password)) => {
+                (string(user), Value::from(format!("${{{password}}}")).to_string())
+            }
         };
         let keys = self.registry(host.clone());
         keys.insert("username", username);
-        keys.insert("password", optional_variable(&password));
+        keys.insert("password", password);
     }
 }
 
