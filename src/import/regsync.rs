@@ -291,5 +291,6 @@ fn environment(text: &str) -> Option<String> {
     let template = text.strip_prefix("{{")?.strip_suffix("}}")?.trim();
     let name = template.strip_prefix("env")?.trim().trim_matches(['"', '`', '\'']);
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    (!name.is_empty() && name.chars().all(is_name)).then(|| name.to_owned())
+    let is_valid = name.chars().all(is_name) && !name.starts_with(|c: char| c.is_ascii_digit());
+    (is_valid && !name.is_empty()).then(|| name.to_owned())
 }

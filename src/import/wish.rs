@@ -306,7 +306,9 @@ impl Input<'_> {
             return self.note(line, "ECR needs no login: ecr-mirror uses the AWS credentials");
         }
         let words = host.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-        let words = words.to_ascii_uppercase();
+        // a variable does not begin with a digit
+        let start = if words.starts_with(|c: char| c.is_ascii_digit()) { "REGISTRY_" } else { "" };
+        let words = start.to_owned() + &words.to_ascii_uppercase();
         let (username, password) = match (login.username, login.password) {
             (_, Secret::Written) => {
                 let [user, password] = ["USERNAME", "PASSWORD"].map(|it| format!("{words}_{it}"));
