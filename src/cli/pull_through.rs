@@ -69,15 +69,21 @@ pub struct PullThroughPlanArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct ApplyArgs {
+pub struct ChangeArgs {
     #[command(flatten)]
     pub destinations: DestinationArgs,
     /// Print the changes as JSON on stdout
     #[arg(long)]
     pub json: bool,
-    /// Apply without asking for confirmation
+    /// Make the changes without asking for confirmation
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    pub change: ChangeArgs,
     /// Replace rules with another upstream than configured, instead of reporting a conflict
     #[arg(long)]
     pub replace: bool,
@@ -111,13 +117,7 @@ pub struct WarmArgs {
 #[derive(Debug, Args)]
 pub struct DestroyArgs {
     #[command(flatten)]
-    pub destinations: DestinationArgs,
-    /// Print the changes as JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-    /// Remove without asking for confirmation
-    #[arg(long)]
-    pub yes: bool,
+    pub change: ChangeArgs,
     /// Delete the repositories below the caches' prefixes, too; the plan lists them
     #[arg(long)]
     pub repositories: bool,

@@ -21,8 +21,14 @@ use crate::{
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
     let config = read_config(global)?;
     let entries = config.only(&args.only)?;
-    let changes_pin =
-        |item: &SelectedItem<'_>| matches!(item, SelectedItem::Image(item) if item.changes_pin());
+    // the sandbox replaces pins that it cannot make up
+    let is_sandbox = global.sandbox.is_some();
+    let changes_pin = |item: &SelectedItem<'_>| match item {
+        SelectedItem::Image(item) => {
+            item.changes_pin() || (is_sandbox && item.entry.pin().is_some())
+        }
+        SelectedItem::Cached(_) | SelectedItem::Rows(_) => false,
+    };
     let offline = select_offline(&entries).filter(|items| !items.iter().any(changes_pin));
     let (rows, failures) = match offline {
         Some(items) => rows(&config, items, async |item| Ok(item.entry.pin().cloned())).await,

@@ -28,6 +28,9 @@ use crate::{
 /// The account setting that allows blob mounts.
 const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 
+const UNKNOWN_MOUNTING: &str =
+    "cannot read whether ECR mounts blobs, so shared layers are uploaded to each repository";
+
 /// The session's account and its configured settings.
 #[derive(Debug)]
 pub(crate) struct EcrAccount {
@@ -66,19 +69,25 @@ impl EcrAccount {
         let api = &self.session.api;
         let get = |ecr: Client| ecr.get_account_setting().name(BLOB_MOUNTING).send();
         let answer = api.call_with(api.short_retry(), "GetAccountSetting", get).await;
-        match answer.as_ref().map(|answer| answer.value()) {
-            Ok(Some("ENABLED")) => return Mounting::OnceCommitted,
-            Ok(_) => {}
-            // an endpoint that does not know the setting does not mount
-            Err(error) => {
-                tracing::debug!(?error, "cannot read the account setting `BLOB_MOUNTING`")
+        let region = api.region();
+        match answer {
+            Ok(answer) if answer.value() == Some("ENABLED") => return Mounting::OnceCommitted,
+            Ok(_) => tracing::info!(
+                region,
+                "blob mounting is off: shared layers are uploaded to each repository; set \
+                 `blob_mounting = true` in `[destination.account]`, or run `aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED`"
+            ),
+            Err(error) if error.kind() == Kind::Denied => {
+                let remedy = error.remedy().unwrap_or_default();
+                tracing::warn!(
+                    region,
+                    "{UNKNOWN_MOUNTING}: {}; {remedy}",
+                    error.chain().join(": ")
+                );
             }
+            // an endpoint may lack the setting or the action: then it does not mount
+            Err(error) => tracing::info!(region, ?error, "{UNKNOWN_MOUNTING}"),
         }
-        tracing::info!(
-            region = api.region(),
-            "blob mounting is off: shared layers are uploaded to each repository; set \
-             `blob_mounting = true` in `[destination.account]`, or run `aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED`"
-        );
         Mounting::Never
     }
 

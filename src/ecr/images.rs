@@ -18,7 +18,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::{api::Api, pages::PageToken};
+use super::{
+    api::Api,
+    pages::{self, PageToken},
+};
 use crate::model::{Digest, Error, Kind, MediaType, RawManifest, Repository, Result, Tag};
 
 /// Images or layers per call.
@@ -28,6 +31,8 @@ const BATCH: usize = 100;
 
 /// Concurrent calls of one query.
 const CONCURRENT_CALLS: usize = 4;
+
+const LIST: &str = "ListImages";
 
 /// Images per page of a listing.
 const PAGE: i32 = 1000;
@@ -172,26 +177,18 @@ impl Images {
         search: &mut TagSearch,
         status: ImageStatusFilter,
     ) -> Result<()> {
-        let action = "ListImages";
         let is_active = status == ImageStatusFilter::Active;
         let filter = ListImagesFilter::builder().tag_status(TagStatus::Tagged);
         let filter = filter.image_status(status).build();
-        let mut token = PageToken::first(action);
+        let mut token = PageToken::first(LIST);
         for page in 1.. {
-            let answer = self.api.call(action, |ecr| {
-                in_repository!(ecr.list_images(), self.account, repository)
-                    .filter(filter.clone())
-                    .max_results(PAGE)
-                    .set_next_token(token.current())
-                    .send()
-            });
-            let answer = answer.await?;
-            for (tag, digest) in answer.image_ids().iter().filter_map(tag_and_digest) {
+            let (ids, next) = self.page(repository, &filter, token.current()).await?;
+            for (tag, digest) in ids.iter().filter_map(tag_and_digest) {
                 if search.remaining.remove(&tag) {
                     search.found.insert(tag, digest);
                 }
             }
-            search.complete = !token.advance(answer.next_token)?;
+            search.complete = !token.advance(next)?;
             let calls_by_name = search.remaining.len().div_ceil(BATCH);
             let is_worthwhile = !is_active || page < calls_by_name.max(MIN_PAGES);
             if search.complete || calls_by_name == 0 || !is_worthwhile {
@@ -212,24 +209,28 @@ impl Images {
         repository: &Repository,
         status: ImageStatusFilter,
     ) -> Result<HashSet<String>> {
-        let action = "ListImages";
-        let filter = ListImagesFilter::builder().image_status(status).build();
-        let (mut token, mut digests) = (PageToken::first(action), HashSet::new());
-        loop {
-            let answer = self.api.call(action, |ecr| {
-                in_repository!(ecr.list_images(), self.account, repository)
-                    .filter(filter.clone())
-                    .max_results(PAGE)
-                    .set_next_token(token.current())
-                    .send()
-            });
-            let answer = answer.await?;
-            let ids = answer.image_ids.into_iter().flatten();
-            digests.extend(ids.filter_map(|id| id.image_digest));
-            if !token.advance(answer.next_token)? {
-                return Ok(digests);
-            }
-        }
+        let filter = &ListImagesFilter::builder().image_status(status).build();
+        let page = async |token| self.page(repository, filter, token).await;
+        let ids = pages::collect(LIST, page).await?.into_iter();
+        Ok(ids.filter_map(|id| id.image_digest).collect())
+    }
+
+    /// A page of a listing, and the token of the next one.
+    async fn page(
+        &self,
+        repository: &Repository,
+        filter: &ListImagesFilter,
+        token: Option<String>,
+    ) -> Result<(Vec<ImageIdentifier>, Option<String>)> {
+        let answer = self.api.call(LIST, |ecr| {
+            in_repository!(ecr.list_images(), self.account, repository)
+                .filter(filter.clone())
+                .max_results(PAGE)
+                .set_next_token(token.clone())
+                .send()
+        });
+        let answer = answer.await?;
+        Ok((answer.image_ids.unwrap_or_default(), answer.next_token))
     }
 
     /// The verified manifests of these digests; omits missing ones and unsupported media types.

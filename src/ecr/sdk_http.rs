@@ -24,6 +24,9 @@ use crate::{
     remote::stall::within,
 };
 
+/// The largest response, in bytes. The largest real ones have the manifests of 100 images.
+const RESPONSE_LIMIT: u64 = 64 << 20;
+
 /// Headers with a secret that AWS or a metadata service knows.
 const SECRET_HEADERS: [&str; 2] = ["x-amz-security-token", "x-amz-sso_bearer_token"];
 
@@ -45,7 +48,8 @@ impl SdkHttp {
         let request = self.convert(&request)?;
         let subject = format!("{} {}", request.method(), authority(request.url()));
         let problem = format!("{subject}: no response for");
-        let response = within(limit, &problem, transport.exchange(request, &subject)).await??;
+        let exchange = transport.exchange(request, RESPONSE_LIMIT, &subject);
+        let response = within(limit, &problem, exchange).await??;
         let unusable = || Error::new(Kind::Protocol, format!("{subject}: unusable response"));
         let (parts, body) = response.into_parts();
         let is_refusal = !parts.status.is_success();

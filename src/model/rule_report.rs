@@ -12,22 +12,51 @@ pub(crate) struct RegistryRules {
     pub(crate) leftovers: Vec<SettingChange>,
 }
 
+/// A rule compared with the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RuleState {
+    /// Configured and existing.
+    Existing,
+    /// Configured and missing.
+    Missing,
+    /// Configured; the existing rule of this prefix has another upstream.
+    Differs,
+    /// Existing and not configured.
+    Unconfigured,
+}
+
+impl RuleState {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Existing => "there",
+            Self::Missing => "not there",
+            Self::Differs => "differs",
+            Self::Unconfigured => "not in the configuration",
+        }
+    }
+
+    /// Returns `true` if the rule is configured, and is missing or differs.
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Self::Missing | Self::Differs)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct RuleStatusRow {
+    /// The prefix in ECR, or `ROOT`.
     pub(crate) prefix: String,
+    /// The upstream of the existing rule, else the configured one.
     pub(crate) upstream: String,
     /// The prefix at the upstream, or `ROOT`.
     pub(crate) upstream_prefix: String,
-    pub(crate) status: &'static str,
-    /// The rule is configured, and is missing or differs.
-    pub(crate) is_failure: bool,
-    pub(crate) note: Option<&'static str>,
+    pub(crate) state: RuleState,
     pub(crate) created: Option<SystemTime>,
+    /// By name.
     pub(crate) repositories: Vec<RepositoryRow>,
 }
 
 /// A repository that a rule created.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RepositoryRow {
     pub(crate) name: String,
     pub(crate) created: Option<SystemTime>,
@@ -73,5 +102,22 @@ pub(crate) fn upstream(url: &str, prefix: &str) -> String {
     match prefix {
         "ROOT" => url.to_owned(),
         prefix => format!("{url}/{prefix}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_configured_rule_that_is_missing_or_differs_is_a_failure() {
+        for (state, expected) in [
+            (RuleState::Existing, false),
+            (RuleState::Unconfigured, false),
+            (RuleState::Missing, true),
+            (RuleState::Differs, true),
+        ] {
+            assert_eq!(state.is_failure(), expected, "{state:?}");
+        }
     }
 }

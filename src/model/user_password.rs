@@ -1,6 +1,6 @@
 //! A user name and a password. `Debug` prints no secret.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// A user name with its password or access token.
 #[derive(Debug, Clone)]
@@ -12,5 +12,12 @@ pub struct UserPassword {
 impl UserPassword {
     pub fn new(username: impl Into<String>, password: impl Into<SecretString>) -> Self {
         Self { username: username.into(), password: password.into() }
+    }
+}
+
+impl PartialEq for UserPassword {
+    fn eq(&self, other: &Self) -> bool {
+        self.username == other.username
+            && self.password.expose_secret() == other.password.expose_secret()
     }
 }

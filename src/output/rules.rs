@@ -14,7 +14,9 @@ use super::{
 };
 use crate::model::{
     SettingChange,
-    rule_report::{RegistryRules, RepositoryRow, RuleStatusRow, ValidationRow, upstream},
+    rule_report::{
+        RegistryRules, RepositoryRow, RuleState, RuleStatusRow, ValidationRow, upstream,
+    },
 };
 
 /// Repositories that the table lists below a rule.
@@ -72,12 +74,14 @@ fn status_line(row: &RuleStatusRow, now: SystemTime) -> Line {
     let cells = [
         row.prefix.clone(),
         upstream(&row.upstream, &row.upstream_prefix),
-        row.status.to_owned(),
+        row.state.word().to_owned(),
         repositories.len().to_string(),
         age(times().min()),
         age(times().max()),
     ];
-    let mut notes: Vec<String> = row.note.iter().map(ToString::to_string).collect();
+    let note = "the configuration has another upstream: see `ecr-mirror pull-through plan`";
+    let note = (row.state == RuleState::Differs).then(|| note.to_owned());
+    let mut notes = Vec::from_iter(note);
     notes.extend(repositories.iter().take(LISTED).map(|repository| match repository.created {
         Some(at) => format!("{} ({})", repository.name, age(Some(at))),
         None => repository.name.clone(),
@@ -117,7 +121,7 @@ pub(crate) fn status_json(out: &mut dyn Write, registries: &[RegistryRules]) -> 
             "prefix": row.prefix,
             "upstream": row.upstream,
             "upstream_prefix": row.upstream_prefix,
-            "status": row.status.replace(' ', "_"),
+            "status": row.state.word().replace(' ', "_"),
             "created": time(&row.created),
             "repositories": row.repositories.iter().map(repository).collect::<Vec<Value>>(),
         })
@@ -168,7 +172,7 @@ mod tests {
         String::from_utf8(out.into_inner()).unwrap()
     }
 
-    fn status_row(prefix: &str, status: &'static str, repositories: usize) -> RuleStatusRow {
+    fn status_row(prefix: &str, state: RuleState, repositories: usize) -> RuleStatusRow {
         let repository = |index: usize| RepositoryRow {
             name: format!("{prefix}/{index:02}"),
             created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(3600 * index as u64)),
@@ -177,9 +181,7 @@ mod tests {
             prefix: prefix.to_owned(),
             upstream: "quay.io".to_owned(),
             upstream_prefix: if prefix == "b" { "team" } else { "ROOT" }.to_owned(),
-            status,
-            is_failure: false,
-            note: (status == "differs").then_some("see the plan"),
+            state,
             created: Some(SystemTime::UNIX_EPOCH),
             repositories: (0..repositories).map(repository).collect(),
         }
@@ -187,9 +189,9 @@ mod tests {
 
     fn registries() -> [RegistryRules; 1] {
         let rules = vec![
-            status_row("a", "there", 12),
-            status_row("b", "differs", 1),
-            status_row("c", "not in the configuration", 0),
+            status_row("a", RuleState::Existing, 12),
+            status_row("b", RuleState::Differs, 1),
+            status_row("c", RuleState::Unconfigured, 0),
         ];
         [RegistryRules { destination: "r.example".to_owned(), rules, leftovers: Vec::new() }]
     }
@@ -213,7 +215,7 @@ a     quay.io       there                     12            3 d     2 d
     a/09 (2 d)
     … and 2 more (`--json` lists them)
 b     quay.io/team  differs                   1             3 d     3 d
-    see the plan
+    the configuration has another upstream: see `ecr-mirror pull-through plan`
     b/00 (3 d)
 c     quay.io       not in the configuration  0
 ";

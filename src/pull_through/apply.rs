@@ -111,8 +111,8 @@ fn needs(step: &CacheStep, earlier: &CacheStep) -> bool {
             CacheStep::DeleteSecret { .. },
             CacheStep::UpdateRule(rule) | CacheStep::ReplaceRule(rule),
         ) => rule.credential.is_some(),
-        // a remaining rule fills its repositories again
-        (CacheStep::DeleteRepository { name, .. }, CacheStep::DeleteRule(prefix)) => {
+        // only the rule shows the next run that its cache created the repository
+        (CacheStep::DeleteRule(prefix), CacheStep::DeleteRepository { name, .. }) => {
             name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
         }
         (

@@ -100,7 +100,17 @@ pub(crate) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
     planned
 }
 
-impl Desired<'_> {
+impl<'a> Desired<'a> {
+    /// Replaces and prunes nothing, and keeps repositories.
+    pub(crate) fn new(
+        registry: &'a EcrRegistry,
+        caches: &'a [&'a Cache],
+        on_push: &'a [OnPush],
+    ) -> Self {
+        let (replace, repositories) = Default::default();
+        Self { registry, caches, on_push, replace, prune: false, repositories }
+    }
+
     /// Returns `true` if the rule at the cache's prefix has another upstream and stays.
     fn is_blocked(&self, cache: &Cache, observed: &Observed) -> bool {
         self.replace == Replace::Never && rules::foreign(cache, observed).is_some()

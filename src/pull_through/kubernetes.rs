@@ -51,14 +51,6 @@ struct UpstreamLogin<'a> {
     login: UserPassword,
 }
 
-impl UpstreamLogin<'_> {
-    fn is_same(&self, other: &Self) -> bool {
-        let password = |it: &Self| it.login.password.expose_secret().to_owned();
-        (self.registry, &self.login.username) == (other.registry, &other.login.username)
-            && password(self) == password(other)
-    }
-}
-
 /// Checks that the name of a namespace is a DNS label.
 ///
 /// Source: Kubernetes, "Object Names and IDs", DNS label names.
@@ -153,7 +145,10 @@ fn logins<'a>(caches: &'a [Cache], read: &ReadLogins) -> (Vec<UpstreamLogin<'a>>
             UpstreamCredentials::Nothing | UpstreamCredentials::Role(_) => continue,
         };
         let login = UpstreamLogin { cache, registry: docker_name(cache), login };
-        if !logins.iter().any(|known| known.is_same(&login)) {
+        let is_same = |known: &UpstreamLogin<'_>| {
+            (known.registry, &known.login) == (login.registry, &login.login)
+        };
+        if !logins.iter().any(is_same) {
             logins.push(login);
         }
     }

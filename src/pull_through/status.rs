@@ -16,45 +16,15 @@ use crate::{
         pages,
         prefix_rules::longest,
     },
-    model::{Result, pull_through::Cache},
+    model::{
+        Result,
+        pull_through::Cache,
+        rule_report::{RepositoryRow, RuleState, RuleStatusRow},
+    },
 };
 
 /// Repositories per page. Source: API_DescribeRepositories, `maxResults`.
 const PAGE: i32 = 1000;
-
-/// A repository that a rule created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CachedRepository {
-    pub(crate) name: String,
-    pub(crate) created: Option<SystemTime>,
-}
-
-/// A rule compared with the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RuleState {
-    /// Configured and existing.
-    Existing,
-    /// Configured and missing.
-    Missing,
-    /// Configured; the existing rule of this prefix has another upstream.
-    Differs,
-    /// Existing and not configured.
-    Unconfigured,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct RuleStatus {
-    /// The prefix in ECR, or `ROOT`.
-    pub(crate) prefix: String,
-    /// The upstream of the existing rule, else the configured one.
-    pub(crate) upstream: String,
-    /// The prefix at that upstream.
-    pub(crate) upstream_prefix: String,
-    pub(crate) state: RuleState,
-    pub(crate) created: Option<SystemTime>,
-    /// The repositories of this rule, by name.
-    pub(crate) repositories: Vec<CachedRepository>,
-}
 
 /// The description of every repository of the session's registry.
 pub(super) async fn describe_all(session: &AwsSession) -> Result<Vec<Described>> {
@@ -71,8 +41,8 @@ pub(super) async fn describe_all(session: &AwsSession) -> Result<Vec<Described>>
 }
 
 /// Every repository of the session's registry, by name.
-pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<CachedRepository>> {
-    let repository = |it: Described| CachedRepository {
+pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<RepositoryRow>> {
+    let repository = |it: Described| RepositoryRow {
         name: it.repository_name.unwrap_or_default(),
         created: it.created_at.and_then(|at| SystemTime::try_from(at).ok()),
     };
@@ -88,18 +58,18 @@ pub(crate) async fn repositories(session: &AwsSession) -> Result<Vec<CachedRepos
 pub(crate) fn status(
     caches: &[&Cache],
     rules: &BTreeMap<String, ObservedRule>,
-    repositories: &[CachedRepository],
-) -> Vec<RuleStatus> {
+    repositories: &[RepositoryRow],
+) -> Vec<RuleStatusRow> {
     let configured: Vec<String> = caches.iter().map(|cache| cache.prefix.to_string()).collect();
     let removed = configured.iter().filter(|prefix| *prefix != ROOT);
     let prefixes: BTreeSet<&String> = rules.keys().chain(removed).collect();
-    let mut by_prefix: BTreeMap<&str, Vec<CachedRepository>> = BTreeMap::new();
+    let mut by_prefix: BTreeMap<&str, Vec<RepositoryRow>> = BTreeMap::new();
     for repository in repositories {
         if let Some(prefix) = longest(prefixes.iter().copied(), &repository.name) {
             by_prefix.entry(prefix).or_default().push(repository.clone());
         }
     }
-    let mut status = |rule: &ObservedRule, state| RuleStatus {
+    let mut status = |rule: &ObservedRule, state| RuleStatusRow {
         prefix: rule.prefix.clone(),
         upstream: rule.url.clone(),
         upstream_prefix: rule.upstream_prefix.clone(),
@@ -157,8 +127,8 @@ mod tests {
         rules.iter().map(rule).collect()
     }
 
-    fn created(names: &[&str]) -> Vec<CachedRepository> {
-        let repository = |(at, name): (usize, &&str)| CachedRepository {
+    fn created(names: &[&str]) -> Vec<RepositoryRow> {
+        let repository = |(at, name): (usize, &&str)| RepositoryRow {
             name: (*name).to_owned(),
             created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at as u64)),
         };
@@ -166,9 +136,9 @@ mod tests {
     }
 
     /// Each rule, its state, and the names of its repositories.
-    fn shown(found: &[RuleStatus]) -> Vec<(&str, RuleState, Vec<&str>)> {
+    fn shown(found: &[RuleStatusRow]) -> Vec<(&str, RuleState, Vec<&str>)> {
         let row = |status| {
-            let RuleStatus { prefix, state, repositories, .. }: &RuleStatus = status;
+            let RuleStatusRow { prefix, state, repositories, .. }: &RuleStatusRow = status;
             let names = repositories.iter().map(|it| it.name.as_str()).collect();
             (prefix.as_str(), *state, names)
         };

@@ -98,6 +98,14 @@ impl CacheFixture {
         assert_eq!((applied.failures.len(), applied.left.len()), (0, 0), "{applied:?}");
     }
 
+    async fn create_repository(&self, name: &str) {
+        let create = self
+            .session
+            .api
+            .call("CreateRepository", |ecr| ecr.create_repository().repository_name(name).send());
+        create.await.unwrap();
+    }
+
     /// The write operations so far.
     fn writes(&self) -> Vec<String> {
         let journal = self.sandbox.journal().into_iter();
@@ -254,21 +262,23 @@ async fn a_rule_that_was_not_moved_away_keeps_a_secret_of_another_name() {
 }
 
 #[tokio::test]
-async fn a_remaining_rule_keeps_its_repositories() {
+async fn a_rule_stays_until_its_repositories_are_deleted() {
     let mut fixture = CacheFixture::new().await;
     fixture.set_up().await;
-    let create = fixture
-        .session
-        .api
-        .call("CreateRepository", |ecr| ecr.create_repository().repository_name("quay/a/b").send());
-    create.await.unwrap();
+    fixture.create_repository("quay/a/b").await;
     fixture.repositories = CachedRepositories::DeleteAll;
-    fixture.fault("deny=DeletePullThroughCacheRule");
+    fixture.fault("deny=DeleteRepository");
     let planned = fixture.decide(removals).await;
     let applied = fixture.apply(&planned).await;
-    let mut left = applied.left.iter().map(|left| left.change.name.as_str());
-    assert!(left.any(|name| name == "quay/a/b"), "{applied:?}");
-    assert!(!fixture.writes().contains(&"DeleteRepository".to_owned()));
+    assert_eq!(applied.failures.len(), 1, "{applied:?}");
+    assert_eq!(fixture.observed().await.rules.keys().collect::<Vec<_>>(), ["quay"]);
+    fixture.sandbox.faults().clear();
+    let planned = fixture.decide(removals).await;
+    let deleted = [(Action::Delete, Subject::Repository), (Action::Delete, Subject::Rule)];
+    assert_eq!(names(&planned)[..2], deleted);
+    fixture.apply(&planned).await;
+    let observed = fixture.observed().await;
+    assert!(observed.rules.is_empty() && observed.repositories.is_empty(), "{observed:?}");
 }
 
 #[tokio::test]

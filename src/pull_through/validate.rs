@@ -11,31 +11,19 @@ use crate::{
     },
 };
 
-/// The result of validating a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Validation {
-    /// ECR reached the upstream, read the secret and logged in.
-    Valid,
-    /// The reason in AWS's words.
-    Invalid(String),
-}
-
-/// Lets ECR validate the rule of this prefix.
-///
-/// A faulty rule or secret is not an error.
-pub(crate) async fn validate(session: &AwsSession, prefix: &str) -> Result<Validation> {
+/// Lets ECR validate the rule of this prefix: whether it reaches the upstream, reads the secret and
+/// logs in. Returns the reason of a failure, in AWS's words; it is not an error.
+pub(crate) async fn validate(session: &AwsSession, prefix: &str) -> Result<Option<String>> {
     let answer = session.api.call("ValidatePullThroughCacheRule", |ecr| {
         ecr.validate_pull_through_cache_rule().ecr_repository_prefix(prefix).send()
     });
     match answer.await {
-        Ok(answer) if answer.is_valid() => Ok(Validation::Valid),
+        Ok(answer) if answer.is_valid() => Ok(None),
         Ok(answer) => {
             let failure = answer.failure().filter(|failure| !failure.is_empty());
-            Ok(Validation::Invalid(failure.unwrap_or("ECR gives no reason").to_owned()))
+            Ok(Some(failure.unwrap_or("ECR gives no reason").to_owned()))
         }
-        Err(error) if error.kind() == Kind::Configuration => {
-            Ok(Validation::Invalid(error.to_string()))
-        }
+        Err(error) if error.kind() == Kind::Configuration => Ok(Some(error.to_string())),
         Err(error) => Err(error),
     }
 }
@@ -270,12 +258,11 @@ mod tests {
             rule.set_credential_arn(made.arn.clone()).send()
         };
         session.api.call("CreatePullThroughCacheRule", make).await.unwrap();
-        assert_eq!(validate(&session, "docker-hub").await.unwrap(), Validation::Valid);
+        assert_eq!(validate(&session, "docker-hub").await.unwrap(), None);
 
         let text = r#"{"username":"u","password":"t"}"#;
         secrets.put_secret_value().secret_id(name).secret_string(text).send().await.unwrap();
-        let result = validate(&session, "docker-hub").await.unwrap();
-        let Validation::Invalid(failure) = result else { panic!("{result:?}") };
+        let failure = validate(&session, "docker-hub").await.unwrap().unwrap();
         let rule = &cache_api::rules(&session.api, None).await.unwrap()["docker-hub"];
         let kept = cache(Upstream::DockerHub, UpstreamCredentials::Secret("arn".to_owned()));
         let advice = hint(&registry(), &kept, rule, &failure).unwrap();

@@ -29,7 +29,7 @@ use crate::{
     },
     remote::{
         Source, body,
-        index_walk::{self, ImageReader},
+        index_walk::{self, ImageReader, Tree},
     },
 };
 
@@ -52,7 +52,7 @@ pub(crate) struct Warmed {
     /// The digest that the tag points to.
     pub(crate) digest: Digest,
     pub(crate) platforms: Vec<Platform>,
-    /// The warnings about missing platforms.
+    /// The warnings about missing platforms and attestations.
     pub(crate) warnings: Vec<String>,
     pub(crate) stats: WarmStats,
 }
@@ -119,20 +119,14 @@ impl<S: Source> Warmer<'_, S> {
             // the root
             reads: AtomicUsize::new(1),
         };
-        let tree = index_walk::filter_image(&reader, root, pull.filter, &BTreeSet::new()).await?;
-        let images = match tree.root.manifest.media_type().is_index() {
-            true => tree.images.into_iter().map(|image| image.digest).collect(),
-            false => BTreeSet::from([digest.clone()]),
-        };
-        let reader = &reader;
-        let read = |image| async move { reader.manifest(image).await?.read() }.boxed();
-        let reads = Vec::from_iter(images.iter().map(read));
-        let images: Vec<_> =
-            stream::iter(reads).buffered(CONCURRENT_REQUESTS).try_collect().await?;
+        let (tree, mut images) = read_tree(&reader, &root, pull.filter).await?;
+        if !root.media_type().is_index() {
+            images.push(root);
+        }
         let mut blobs = BTreeSet::new();
         for image in &images {
             // an index whose descriptor has another media type: no client can request a part of it
-            let Manifest::Image(image) = image else { continue };
+            let Manifest::Image(image) = image.read()? else { continue };
             blobs.extend(image.blobs().into_iter().map(|blob| blob.digest.clone()));
         }
         let (blobs, manifests) = (Vec::from_iter(blobs), reader.reads.load(Relaxed));
@@ -185,6 +179,25 @@ impl<S: Source> Warmer<'_, S> {
         let missing: Vec<Option<Digest>> =
             stream::iter(requests).buffered(CONCURRENT_REQUESTS).try_collect().await?;
         Ok(missing.into_iter().flatten().collect())
+    }
+}
+
+/// The filtered image, and the manifests of its entries. Omits attestations that are not served, if the
+/// image is filtered: the mirror does the same.
+async fn read_tree<S: Source>(
+    reader: &CacheReader<'_, S>,
+    root: &RawManifest,
+    filter: &Filter,
+) -> Result<(Tree, Vec<RawManifest>)> {
+    let mut omitted = BTreeSet::new();
+    loop {
+        let tree = index_walk::filter_image(reader, root.clone(), filter, &omitted).await?;
+        let entries = Vec::from_iter(&tree.images);
+        match index_walk::read_images(reader, &entries, CONCURRENT_REQUESTS).await? {
+            Ok(images) => return Ok((tree, images)),
+            Err(unserved) if filter.is_everything() => return Err(unserved.into_error()),
+            Err(unserved) => omitted.extend(unserved.attestations),
+        }
     }
 }
 

@@ -7,11 +7,13 @@
 //! Source: containers-auth.json(5); docker/cli, `cli/config`; go-containerregistry, `pkg/authn`.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
 };
 
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
@@ -114,7 +116,9 @@ impl AuthLocation {
                         return Ok(None);
                     }
                     Err(error) if is_usual && error.kind() == io::ErrorKind::PermissionDenied => {
-                        tracing::warn!("`{name}` is not used for logins: {error}");
+                        if is_first_warning(path) {
+                            tracing::warn!("`{name}` is not used for logins: {error}");
+                        }
                         return Ok(None);
                     }
                     Err(error) => {
@@ -138,6 +142,12 @@ impl AuthLocation {
             _ => file,
         }))
     }
+}
+
+/// Returns `true` at the first call for this path: each registry reads the files.
+fn is_first_warning(path: &Path) -> bool {
+    static WARNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    WARNED.lock().insert(path.to_owned())
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -445,6 +455,15 @@ mod tests {
             let failed = location.read_with(|_| Err(io::ErrorKind::Other.into()));
             assert!(failed.is_err(), "{location:?}");
         }
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_warned_of_once_for_all_registries() {
+        let path = |name| PathBuf::from("/run/containers/1001").join(name);
+        let location = AuthLocation::File(path("auth.json"));
+        location.read_with(|_| Err(io::ErrorKind::PermissionDenied.into())).unwrap();
+        assert!(!is_first_warning(&path("auth.json")));
+        assert!(is_first_warning(&path("other.json")));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::{
     challenge::challenges,
     errors::{ERROR_BODY_LIMIT, Operation, RefusalDetails, hint, leading_number},
     http::{ApiRequest, ApiResponse, PreparedUpload, Rejected, UploadAnswer},
+    index_listings::IndexListings,
     public_registries::PublicRegistry,
     rate_limit::{RateLimiter, RateLimiters},
     read_body::read_body,
@@ -33,7 +34,7 @@ use super::{
     upload::UploadMode,
 };
 use crate::{
-    model::{Digest, Error, Host, Kind, ListedImage, Repository, Result, Tag, event::Counter},
+    model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter},
     remote::{Allowance, HostContext},
 };
 
@@ -68,8 +69,7 @@ pub struct Registry {
     /// Digests of selected tags, from listings.
     listed: Mutex<HashMap<Repository, HashMap<Tag, Digest>>>,
     pub(crate) manifest_head: Mutex<ManifestHead>,
-    /// The entries of indexes, from listings; `None` for an index that no listing tells.
-    pub(crate) listed_indexes: Mutex<HashMap<Digest, Option<Arc<[ListedImage]>>>>,
+    pub(crate) index_listings: IndexListings,
     /// Held while a fallback tag of referrers is read and written.
     pub(crate) fallback_tags: tokio::sync::Mutex<()>,
 }
@@ -149,7 +149,7 @@ impl Registry {
             manifests_read: Counter::default(),
             listed: Mutex::default(),
             manifest_head: Mutex::default(),
-            listed_indexes: Mutex::default(),
+            index_listings: IndexListings::default(),
             fallback_tags: tokio::sync::Mutex::default(),
         })
     }

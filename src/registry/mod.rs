@@ -23,6 +23,7 @@ mod foreign;
 pub mod fuzzing;
 mod http;
 mod hub;
+mod index_listings;
 mod paging;
 mod proxy;
 mod public_registries;

@@ -8,6 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    mem,
     sync::Arc,
 };
 
@@ -22,6 +23,7 @@ use super::{
     content::RepositoryClient,
     errors::Operation,
     http::{ApiRequest, ApiResponse},
+    index_listings::TaggedIndex,
     public_registries::{ListingApi, NumberedListing},
     read_body::read_body,
     tag_page::{NumberedPage, ParseTags, TAGS, TagPage, parse_names},
@@ -40,9 +42,6 @@ const PAGES: usize = 2_000;
 
 /// The page size to ask for; ECR allows no more.
 const NAMES_PER_PAGE: u32 = 1_000;
-
-/// The largest number of indexes whose entries are remembered from pages: about 2 KiB each.
-const INDEXES: usize = 4_096;
 
 /// Lists every tag of the repository, page by page, in the registry's order.
 ///
@@ -230,10 +229,7 @@ impl<'a> RepositoryClient<'a> {
     async fn numbered_page(&self, listing: &NumberedListing, page: usize) -> Result<NumberedPage> {
         let url = (listing.url)(&self.scope.repository, page);
         let mut fetched = self.other_api(&url, listing.parse).await?;
-        let mut known = self.registry.listed_indexes.lock();
-        for (index, images) in fetched.indexes.drain().take(INDEXES.saturating_sub(known.len())) {
-            known.insert(index, Some(images.into()));
-        }
+        self.registry.index_listings.remember(mem::take(&mut fetched.indexes));
         Ok(fetched)
     }
 
@@ -247,20 +243,11 @@ impl<'a> RepositoryClient<'a> {
             return None;
         };
         let api = listing.one_tag.as_ref()?;
-        let known = &self.registry.listed_indexes;
-        if let Some(known) = known.lock().get(index) {
-            return known.clone();
-        }
-        let url = (api.url)(&self.scope.repository, tag);
-        let found = self.other_api(&url, api.parse).await.unwrap_or_else(|error| {
-            tracing::debug!(?error, "cannot list the images of a tag");
-            HashMap::new()
-        });
-        let mut found: HashMap<_, Arc<[ListedImage]>> =
-            found.into_iter().map(|(index, images)| (index, images.into())).collect();
-        let found = found.remove(index);
-        known.lock().insert(index.clone(), found.clone());
-        found
+        let (repository, tag, index) = (self.scope.repository.clone(), tag.clone(), index.clone());
+        let url = (api.url)(&repository, &tag);
+        let wanted = TaggedIndex { repository, tag, index };
+        let fetch = || self.other_api(&url, api.parse);
+        self.registry.index_listings.entries(&wanted, &self.registry.context, fetch).await
     }
 
     /// Asks another API of the registry: one attempt, without credentials.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use url::{Host as UrlHost, Url};
 
 use super::{
+    read_body::read_body,
     redact::{RequestSecrets, public_query},
     tls::{self, SetupError},
 };
@@ -200,11 +201,12 @@ impl Transport {
         }
     }
 
-    /// Sends a request of another protocol and reads the response: follows no circuit breaker and
-    /// counts nothing.
+    /// Sends a request of another protocol and reads a response of at most `limit` bytes: follows no
+    /// circuit breaker and counts nothing. The caller limits the time.
     pub(crate) async fn exchange(
         &self,
         request: Request,
+        limit: u64,
         subject: &str,
     ) -> Result<http::Response<Bytes>> {
         let client = self.client(ConnectionPool::Calls, request.url())?;
@@ -213,8 +215,7 @@ impl Transport {
         let mut read = http::Response::new(Bytes::new());
         *read.status_mut() = response.status();
         *read.headers_mut() = std::mem::take(response.headers_mut());
-        let body = response.bytes().await;
-        *read.body_mut() = body.map_err(|error| no_response(error, subject))?;
+        *read.body_mut() = read_body(response, limit, subject, Duration::MAX).await?;
         Ok(read)
     }
 

@@ -4,13 +4,17 @@
 //! Reads an index entry only if its descriptor does not tell the filter enough. [`Nesting`] limits
 //! the depth, the entries and the bytes of an image's indexes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 
 use super::Reply;
 use crate::model::{
-    Descriptor, Digest, Filter, ForeignLayers, Manifest, Platform, Platforms, RawManifest, Result,
+    Descriptor, Digest, Error, Filter, ForeignLayers, Kind, Manifest, Platform, Platforms,
+    RawManifest, Result,
     content::{ImageManifest, Index},
     filter::{self, EntryContent, Filtered},
     nesting::Nesting,
@@ -39,6 +43,87 @@ pub(crate) struct Tree {
     pub(crate) foreign_layers: ForeignLayers,
     /// Name what the image lacks, if that is not an error.
     pub(crate) warnings: Vec<String>,
+}
+
+/// The largest sum of an image's manifests, in bytes: real ones have some KiB.
+const MANIFEST_BYTES: usize = 32 << 20;
+
+/// Attestations that the source lists and does not serve.
+#[derive(Debug)]
+pub(crate) struct Unserved {
+    /// At least one.
+    pub(crate) attestations: Vec<Digest>,
+    /// The source's answer.
+    error: Error,
+}
+
+impl Unserved {
+    /// The error for an image that must keep them.
+    pub(crate) fn into_error(self) -> Error {
+        let attestation = &self.attestations[0];
+        let problem = format!("the source does not serve attestation {attestation} of the index");
+        self.error
+            .context(problem)
+            .hint("set `attestations = \"drop\"` to mirror the image without its attestations")
+    }
+}
+
+/// Reads the manifests of these entries of a tree, each once and in any order, `concurrent` at the
+/// same time.
+///
+/// # Errors
+/// The reader's; [`Kind::Unsupported`] if they are too large together. The inner error names the
+/// attestations that the source does not serve.
+pub(crate) async fn read_images<R: ImageReader>(
+    reader: &R,
+    entries: &[&Descriptor],
+    concurrent: usize,
+) -> Result<Result<Vec<RawManifest>, Unserved>> {
+    let mut by_digest: HashMap<&Digest, Vec<&Descriptor>> = HashMap::new();
+    for entry in entries {
+        by_digest.entry(&entry.digest).or_default().push(entry);
+    }
+    let bytes = &AtomicUsize::new(0);
+    let mut reads: Vec<BoxFuture<'_, Result<Result<RawManifest, (Digest, Error)>>>> = Vec::new();
+    for (digest, entries) in by_digest {
+        let read = async move {
+            let attests = entries.iter().any(|entry| entry.attests().is_some());
+            let manifest = match reader.manifest(digest).await {
+                Err(error) if attests && error.kind() == Kind::NotFound => {
+                    return Ok(Err((digest.clone(), error)));
+                }
+                manifest => manifest?,
+            };
+            entries.iter().try_for_each(|entry| entry.check_length(&manifest))?;
+            let size = manifest.bytes().len();
+            match bytes.fetch_add(size, Relaxed) + size > MANIFEST_BYTES {
+                true => Err(too_large(MANIFEST_BYTES as u64, "manifests")),
+                false => Ok(Ok(manifest)),
+            }
+        };
+        reads.push(read.boxed());
+    }
+    let read: Vec<_> = stream::iter(reads).buffer_unordered(concurrent).try_collect().await?;
+    let (mut manifests, mut attestations, mut answer) = (Vec::new(), Vec::new(), None);
+    for read in read {
+        match read {
+            Ok(manifest) => manifests.push(manifest),
+            Err((attestation, error)) => {
+                attestations.push(attestation);
+                answer.get_or_insert(error);
+            }
+        }
+    }
+    Ok(match answer {
+        Some(error) => Err(Unserved { attestations, error }),
+        None => Ok(manifests),
+    })
+}
+
+/// The error for an image whose parts are larger than any real one's.
+pub(crate) fn too_large(limit: u64, content: &str) -> Error {
+    let problem = format!("the image's {content} have more than {limit} B in total");
+    Error::new(Kind::Unsupported, problem)
 }
 
 /// Filters the image that `root` starts. Omits the attestations in `unserved`.

@@ -127,9 +127,6 @@ pub(crate) async fn pinned_digest(
     item: &MirrorItem<'_>,
 ) -> Result<Option<Digest>> {
     let Some(pin) = item.entry.pin() else { return Ok(None) };
-    if !item.changes_pin() {
-        return Ok(Some(pin.clone()));
-    }
     let mut image = [item.image.clone()];
     registries.replace_unknown_pins(&mut image).await;
     let [image] = &image;
@@ -137,6 +134,9 @@ pub(crate) async fn pinned_digest(
         TagOrDigest::Digest(digest) => digest,
         TagOrDigest::Tag(_) => pin,
     };
+    if !item.changes_pin() {
+        return Ok(Some(pin.clone()));
+    }
     let source = Arc::new(registries.any_source(config, &image.origin.location).await?);
     let endpoint = SourceEndpoint { source, reserved_pulls: 0 };
     let context = Arc::clone(&registries.contexts.source);

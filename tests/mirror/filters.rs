@@ -236,6 +236,12 @@ async fn every_kind_of_image_on_docker_hub_is_up_to_date_without_a_pull() {
     let again = world.sync().await;
     again.assert_no_op();
     assert_eq!(again.manifests(Method::GET), Vec::<String>::new());
+    // a listing that fails for a moment costs a request, and no pull
+    world.fault("status=503@upstream:GET//hub.docker.com/*2");
+    let recovered = world.sync().await;
+    recovered.assert_no_op();
+    assert_eq!(recovered.manifests(Method::GET), Vec::<String>::new());
+    assert_eq!(recovered.report.requests.retries, 2);
 }
 
 /// Mirrors every case from this registry twice. `pulls_again` are the manifests of a case that the

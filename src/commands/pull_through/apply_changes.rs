@@ -36,7 +36,7 @@ pub(crate) async fn run(
     request: &ChangesRequest<'_>,
 ) -> Result<u8> {
     let config = read_config_with_warnings(global, screen)?;
-    let sites = sites(&config, request.destinations)?;
+    let sites = sites(&config, &request.args.destinations.names)?;
     request.goal.check(&sites)?;
     let shutdown = Shutdown::default();
     let apply = async |registries: &Registries| {

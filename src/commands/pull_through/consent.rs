@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::show::{show, show_failures};
 use crate::{
+    cli::pull_through::ChangeArgs,
     model::{Error, Kind, Result},
     output::Screen,
     run::{
@@ -19,36 +20,22 @@ use crate::{
     },
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Consent {
-    /// The command line has `--yes`.
-    Given,
-    /// A person at the terminal is asked.
-    Asked,
+/// The changes to make, and the way to confirm them.
+pub(crate) struct ChangesRequest<'a> {
+    pub(super) args: &'a ChangeArgs,
+    pub(super) goal: Goal,
 }
 
-impl Consent {
-    pub(crate) fn new(yes: bool) -> Result<Self> {
-        if yes {
-            return Ok(Self::Given);
-        }
-        if io::stdin().is_terminal() {
-            return Ok(Self::Asked);
+impl<'a> ChangesRequest<'a> {
+    /// Fails without `--yes` if there is no terminal to ask at.
+    pub(super) fn new(args: &'a ChangeArgs, goal: Goal) -> Result<Self> {
+        if args.yes || io::stdin().is_terminal() {
+            return Ok(Self { args, goal });
         }
         let problem = "cannot ask for confirmation: stdin is not a terminal";
         Err(Error::new(Kind::Configuration, problem)
             .hint("check the changes with `pull-through plan`, then give `--yes`"))
     }
-}
-
-/// The changes to make, and the way to confirm them.
-pub(crate) struct ChangesRequest<'a> {
-    /// The names of the destinations; empty for all.
-    pub(crate) destinations: &'a [String],
-    pub(crate) goal: Goal,
-    pub(crate) as_json: bool,
-    pub(crate) consent: Consent,
-    pub(crate) question: &'static str,
 }
 
 /// Plans and shows the changes, asks, and returns them with the exit status so far; `None` if they are
@@ -61,12 +48,16 @@ pub(crate) async fn confirm<'a>(
 ) -> Result<Option<(Preview<'a>, u8)>> {
     let shown = Preview::new(registries, sites, request.goal).await;
     let status = show_failures(screen, &shown);
-    show(screen, &shown, request.goal, request.as_json)?;
+    show(screen, &shown, request.goal, request.args.json)?;
     let changes_nothing = shown.planned().all(|planned| planned.step.is_none());
-    if changes_nothing || request.consent == Consent::Given {
+    if changes_nothing || request.args.yes {
         return Ok(Some((shown, status)));
     }
-    if !ask(screen, request.question).await {
+    let question = match request.goal {
+        Goal::Removal(_) => "remove all of this? [y/N] ",
+        Goal::SetUp { .. } | Goal::SetUpFromNothing => "apply these changes? [y/N] ",
+    };
+    if !ask(screen, question).await {
         return Ok(None);
     }
     let current = Preview::new(registries, sites, request.goal).await;

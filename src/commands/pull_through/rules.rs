@@ -24,7 +24,7 @@ pub(crate) async fn status(global: &Global, screen: &Screen, args: &ListArgs) ->
         false => rules::status_tables(out, &registries, SystemTime::now(), screen.width()),
     })?;
     let mut rules = registries.iter().flat_map(|registry| &registry.rules);
-    Ok(u8::from(rules.any(|rule| rule.is_failure)))
+    Ok(u8::from(rules.any(|rule| rule.state.is_failure())))
 }
 
 /// Prints the verdicts on stdout. The exit status is 1 if a configured rule is missing or fails.

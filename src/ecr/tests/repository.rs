@@ -126,7 +126,7 @@ async fn the_error_of_a_repository_that_cannot_be_created_has_the_command() {
 }
 
 #[tokio::test]
-async fn mounting_is_queried_once_and_is_off_after_an_error() {
+async fn mounting_is_queried_once_and_not_used_after_an_error() {
     for (answer, expected) in [
         ((200, json!({ "name": "BLOB_MOUNTING", "value": "ENABLED" })), Mounting::OnceCommitted),
         ((200, json!({ "name": "BLOB_MOUNTING", "value": "DISABLED" })), Mounting::Never),

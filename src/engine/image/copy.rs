@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use futures::future::{join_all, try_join_all};
 use tokio::time::sleep;
 
-use super::missing::{self, ImageWithBlobs, MissingBlob, Unserved};
+use super::missing::{self, ImageWithBlobs, MissingBlob};
 use crate::{
     engine::{
         blob::{
@@ -20,7 +20,10 @@ use crate::{
         state::source::Reader,
     },
     model::{Descriptor, Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
-    remote::{Destination, Mounting, Source, index_walk::Tree},
+    remote::{
+        Destination, Mounting, Source,
+        index_walk::{Tree, Unserved},
+    },
 };
 
 /// Pushes of a manifest, as long as the registry reports missing content.

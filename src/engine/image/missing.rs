@@ -4,10 +4,9 @@ use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
     mem, ptr,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 
 use super::{copy::TreeCopy, foreign};
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
     },
     remote::{
         Destination, Mounting, Source,
-        index_walk::{ImageReader, Tree},
+        index_walk::{self, Tree, Unserved, too_large},
     },
 };
 
@@ -34,8 +33,8 @@ use crate::{
 /// before: an upload costs more than the queries.
 const WORTH_SEARCHING: u64 = 1 << 20;
 
-/// The largest sum of an image's manifests, in bytes: real ones have some KiB.
-const MANIFEST_BYTES: usize = 32 << 20;
+/// Manifests of one image that are read at the same time.
+const CONCURRENT_READS: usize = 32;
 
 /// The manifests of the destination that a check holds at the same time.
 pub(super) const MANIFESTS_AT_ONCE: usize = 64;
@@ -67,26 +66,6 @@ pub(crate) struct MissingContent<'a, D> {
     pub(crate) blobs: Vec<MissingBlob<'a, D>>,
     /// Names the foreign layers of the images that are not copied.
     pub(crate) warning: Option<String>,
-}
-
-/// Attestations that the source lists and does not serve.
-#[derive(Debug)]
-pub(crate) struct Unserved {
-    /// At least one.
-    pub(crate) attestations: Vec<Digest>,
-    /// The source's answer.
-    pub(crate) error: Error,
-}
-
-impl Unserved {
-    /// The error for an image that must keep them.
-    pub(crate) fn into_error(self) -> Error {
-        let attestation = &self.attestations[0];
-        let problem = format!("the source does not serve attestation {attestation} of the index");
-        self.error
-            .context(problem)
-            .hint("set `attestations = \"drop\"` to mirror the image without its attestations")
-    }
 }
 
 /// Finds the content that the targets lack and claims it; returns `None` if no target is left.
@@ -228,41 +207,14 @@ async fn read_images<S: Source>(
     missing: &[HashSet<Digest>],
 ) -> Result<Result<Vec<ImageWithBlobs>, Unserved>> {
     let is_missing = |digest: &Digest| missing.iter().any(|missing| missing.contains(digest));
-    let mut entries: HashMap<&Digest, Vec<&Descriptor>> = HashMap::new();
-    for entry in tree.images.iter().filter(|entry| is_missing(&entry.digest)) {
-        entries.entry(&entry.digest).or_default().push(entry);
-    }
-    let digests: Vec<&Digest> = entries.keys().copied().collect();
-    reader.reserve_last(&digests).await?;
-    let bytes = AtomicUsize::new(0);
-    let reads = entries.into_iter().map(async |(digest, entries)| {
-        let attests = entries.iter().any(|entry| entry.attests().is_some());
-        let manifest = match reader.manifest(digest).await {
-            Err(error) if attests && error.kind() == Kind::NotFound => {
-                return Ok(Err((digest.clone(), error)));
-            }
-            manifest => manifest?,
-        };
-        entries.iter().try_for_each(|entry| entry.check_length(&manifest))?;
-        let size = manifest.bytes().len();
-        match bytes.fetch_add(size, Relaxed) + size > MANIFEST_BYTES {
-            true => Err(too_large(MANIFEST_BYTES as u64, "manifests")),
-            false => Ok(Ok(manifest)),
-        }
-    });
-    let (mut manifests, mut attestations, mut answer) = (Vec::new(), Vec::new(), None);
-    for read in try_join_all(reads).await? {
-        match read {
-            Ok(manifest) => manifests.push(manifest),
-            Err((attestation, error)) => {
-                attestations.push(attestation);
-                answer.get_or_insert(error);
-            }
-        }
-    }
-    if let Some(error) = answer {
-        return Ok(Err(Unserved { attestations, error }));
-    }
+    let entries: Vec<&Descriptor> =
+        tree.images.iter().filter(|entry| is_missing(&entry.digest)).collect();
+    let digests: HashSet<&Digest> = entries.iter().map(|entry| &entry.digest).collect();
+    reader.reserve_last(&Vec::from_iter(digests)).await?;
+    let mut manifests = match index_walk::read_images(reader, &entries, CONCURRENT_READS).await? {
+        Ok(manifests) => manifests,
+        Err(unserved) => return Ok(Err(unserved)),
+    };
     if is_missing(tree.root.manifest.digest()) && !tree.root.manifest.media_type().is_index() {
         manifests.push(tree.root.manifest.clone());
     }
@@ -273,11 +225,6 @@ async fn read_images<S: Source>(
         true => Err(too_large(BLOB_BYTES, "blobs")),
         false => Ok(Ok(images)),
     }
-}
-
-fn too_large(limit: u64, content: &str) -> Error {
-    let problem = format!("the image's {content} have more than {limit} B in total");
-    Error::new(Kind::Unsupported, problem)
 }
 
 fn image_with_blobs(manifest: RawManifest, tree: &Tree) -> Result<ImageWithBlobs> {

@@ -320,6 +320,22 @@ fn source_tag<S, D>(job: &Job<S, D>) -> &Tag {
     }
 }
 
+/// The entries of a listed index.
+struct ListedParts<'a> {
+    attestations: Vec<&'a ListedImage>,
+    /// The images that the filter keeps.
+    kept: Vec<&'a ListedImage>,
+}
+
+impl<'a> ListedParts<'a> {
+    fn new(listed: &'a [ListedImage], filter: &Filter) -> Self {
+        let (attestations, mut kept): (Vec<_>, Vec<_>) =
+            listed.iter().partition(|entry| entry.platform.is_unknown());
+        kept.retain(|image| filter.platforms.matches(&image.platform));
+        Self { attestations, kept }
+    }
+}
+
 /// Returns the platforms of the content `digest` if it is what the filter makes of the listed
 /// entries of the source's index. Its `index` is `None` for an image.
 ///
@@ -331,10 +347,7 @@ fn is_made_from_listed(
     listed: &[ListedImage],
     filter: &Filter,
 ) -> Option<Vec<Platform>> {
-    let (attestations, images): (Vec<_>, Vec<_>) =
-        listed.iter().partition(|entry| entry.platform.is_unknown());
-    let kept: Vec<&ListedImage> =
-        images.into_iter().filter(|image| filter.platforms.matches(&image.platform)).collect();
+    let ListedParts { attestations, kept } = ListedParts::new(listed, filter);
     let platforms = || kept.iter().map(|image| image.platform.clone()).collect();
     let Some(index) = index else {
         return matches!(kept[..], [only] if only.digest == *digest).then(platforms);
@@ -468,10 +481,8 @@ impl ExpectedPulls {
         if listed.iter().any(|image| image.digest == *source) {
             return Some(Self { manifests, attestations: Vec::new(), kept_attestations: 0 });
         }
-        let (attestations, images): (Vec<_>, Vec<_>) =
-            listed.iter().partition(|entry| entry.platform.is_unknown());
-        let kept = images.iter().filter(|image| filter.platforms.matches(&image.platform));
-        manifests.extend(kept.map(|image| image.digest.clone()));
+        let ListedParts { attestations, kept } = ListedParts::new(&listed, filter);
+        manifests.extend(kept.iter().map(|image| image.digest.clone()));
         let kept = manifests.len() - 1;
         let kept_attestations = match (filter.shape, filter.attestations, &filter.platforms) {
             (Shape::Flat, ..) | (_, Attestations::Drop, _) => 0,

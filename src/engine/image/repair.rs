@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     copy::TreeCopy,
-    missing::{self, Unserved},
+    missing,
     plan::{Job, JobTarget, Plan},
     tree,
 };
@@ -30,7 +30,7 @@ use crate::{
     },
     remote::{
         Destination, Source,
-        index_walk::{self, ImageReader},
+        index_walk::{self, ImageReader, Unserved},
     },
 };
 

@@ -46,10 +46,7 @@ pub(super) async fn create(
     }
     // the answer to an earlier attempt may have been lost
     match fetch_state::secret(session, name).await? {
-        Some(Secret { arn, content: Content::Login(existing), .. })
-            if existing.username == login.username
-                && existing.password.expose_secret() == login.password.expose_secret() =>
-        {
+        Some(Secret { arn, content: Content::Login(existing), .. }) if existing == *login => {
             Ok(arn)
         }
         Some(_) => Err(created_concurrently("a secret of this name")),

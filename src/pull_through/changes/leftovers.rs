@@ -106,12 +106,5 @@ fn secret(
             && !is_ours(desired, rule, observed)
             && !gets_another(&rule.prefix)
     });
-    if let Some(rule) = user {
-        let hint = format!("the rule `{}` stays and needs it", rule.prefix);
-        return resource.conflict(Vec::new(), hint);
-    }
-    let step = CacheStep::DeleteSecret { name: name.to_owned(), recovery_window_days: None };
-    resource
-        .planned(Action::Delete, Vec::new(), step)
-        .hint("it can be restored until its recovery window ends")
+    secrets::removal(&resource, user, None)
 }

@@ -16,15 +16,14 @@ use crate::{
     pull_through::state::{CacheStep, Content, Observed, Planned},
 };
 
-/// The removals in the order of their steps: rules first, so that caching stops; then templates, the
-/// registry's policy, repositories, and the now unused secrets.
+/// The removals in the order of their steps: repositories first, because only the rule shows that its
+/// cache created them; then rules, templates, the registry's policy, and the now unused secrets.
 pub(crate) fn removals(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
     let caches = desired.caches.iter();
-    let mut planned: Vec<Planned> =
-        caches.clone().filter_map(|cache| rule(desired, cache, observed)).collect();
+    let mut planned = repositories::removals(desired, observed);
+    planned.extend(caches.clone().filter_map(|cache| rule(desired, cache, observed)));
     planned.extend(templates(desired, observed));
     planned.extend(registry_policy::removal(desired, observed));
-    planned.extend(repositories::removals(desired, observed));
     planned.extend(caches.filter_map(|cache| secret(desired, cache, observed)));
     planned
 }
@@ -69,13 +68,5 @@ fn secret(desired: &Desired<'_>, cache: &Cache, observed: &Observed) -> Option<P
     let user = observed.rules.values().find(|rule| {
         rule.credential_arn.as_ref() == Some(&existing.arn) && !is_removed(&rule.prefix)
     });
-    if let Some(rule) = user {
-        return Some(
-            resource.conflict(Vec::new(), format!("the rule `{}` stays and needs it", rule.prefix)),
-        );
-    }
-    let hint = "it can be restored until its recovery window ends";
-    let recovery_window_days = cache.secret.recovery_window_days;
-    let step = CacheStep::DeleteSecret { name: name.clone(), recovery_window_days };
-    Some(resource.planned(Action::Delete, Vec::new(), step).hint(hint))
+    Some(secrets::removal(&resource, user, cache.secret.recovery_window_days))
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Desired, Resource, field};
 use crate::{
-    ecr::settings::is_same_policy,
+    ecr::{cache_api::ObservedRule, settings::is_same_policy},
     model::{
         UserPassword,
         pull_through::{Cache, SecretSettings, UpstreamCredentials},
@@ -63,6 +63,22 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
         }
     }
     planned
+}
+
+/// The deletion of a secret; a conflict if the rule `user` stays and needs it.
+pub(super) fn removal(
+    resource: &Resource<'_>,
+    user: Option<&ObservedRule>,
+    recovery_window_days: Option<u32>,
+) -> Planned {
+    if let Some(rule) = user {
+        let hint = format!("the rule `{}` stays and needs it", rule.prefix);
+        return resource.conflict(Vec::new(), hint);
+    }
+    let step = CacheStep::DeleteSecret { name: resource.name.to_owned(), recovery_window_days };
+    resource
+        .planned(Action::Delete, Vec::new(), step)
+        .hint("it can be restored until its recovery window ends")
 }
 
 /// The conflict of a secret under a customer managed key, which ECR cannot read.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     hcl::{HclDocument, label, quoted},
     labels::Labels,
-    resources::RepositoryUri,
+    resources::{RepositoryUri, resource},
 };
 
 const POLICY: &str = "aws_iam_policy";
@@ -40,21 +40,9 @@ pub(super) fn write(
     policies: &[ExportedPolicy],
     alias: Option<&str>,
 ) {
-    let provider = alias.map(|alias| format!("aws.{alias}"));
-    let resource = |document: &mut HclDocument,
-                    kind: &str,
-                    label: &str,
-                    body: &mut dyn FnMut(&mut HclDocument)| {
-        document.section(&format!("resource {} {}", quoted(kind), quoted(label)), |block| {
-            if let Some(provider) = &provider {
-                block.set_expression("provider", provider);
-            }
-            body(block);
-        });
-    };
     for policy in policies {
         for (label, content) in policy.labels().iter().zip(&policy.documents) {
-            resource(document, POLICY, label, &mut |block| {
+            resource(document, alias, POLICY, label, |block| {
                 // IAM names are unique in an account: several exports can be applied in one
                 block.set("name_prefix", format!("ecr-mirror-{}-", policy.name));
                 block.set("description", format!("Printed by ecr-mirror iam {}", policy.name));
@@ -63,7 +51,7 @@ pub(super) fn write(
             });
             for role in &policy.roles {
                 let attachment = labels.of(ATTACHMENT, &format!("{label}-{role}"));
-                resource(document, ATTACHMENT, &attachment, &mut |block| {
+                resource(document, alias, ATTACHMENT, &attachment, |block| {
                     block.set("role", role);
                     block.set_expression("policy_arn", &format!("{POLICY}.{label}.arn"));
                 });

@@ -44,6 +44,22 @@ pub(super) struct RepositoryUri {
     pub(super) expression: String,
 }
 
+/// Writes a resource of the provider with this alias.
+pub(super) fn resource(
+    document: &mut HclDocument,
+    alias: Option<&str>,
+    kind: &str,
+    label: &str,
+    body: impl FnOnce(&mut HclDocument),
+) {
+    document.section(&format!("resource {} {}", quoted(kind), quoted(label)), |block| {
+        if let Some(alias) = alias {
+            block.set_expression("provider", &format!("aws.{alias}"));
+        }
+        body(block);
+    });
+}
+
 impl Writer<'_> {
     pub(super) fn write(&mut self) {
         for step in self.part.planned.iter().filter_map(|planned| planned.step.as_ref()) {
@@ -76,13 +92,7 @@ impl Writer<'_> {
         label: &str,
         body: impl FnOnce(&mut HclDocument),
     ) {
-        let (head, alias) = (format!("resource {} {}", quoted(kind), quoted(label)), self.alias);
-        self.document.section(&head, |block| {
-            if let Some(alias) = alias {
-                block.set_expression("provider", &format!("aws.{alias}"));
-            }
-            body(block);
-        });
+        resource(self.document, self.alias, kind, label, body);
     }
 
     fn secret(&mut self, name: &str, login: &UserPassword, description: Option<&str>) {

@@ -1,7 +1,5 @@
 //! The variables of an export: the credentials, which are in no file.
 
-use secrecy::ExposeSecret;
-
 use super::{
     desired::ExportPart,
     hcl::{HclDocument, quoted},
@@ -22,10 +20,7 @@ pub(super) struct Variable<'a> {
 
 impl Variable<'_> {
     pub(super) fn is(&self, secret: &str, login: &UserPassword) -> bool {
-        let token = |login: &UserPassword| login.password.expose_secret().to_owned();
-        self.secret == secret
-            && self.login.username == login.username
-            && token(self.login) == token(login)
+        (self.secret, self.login) == (secret, login)
     }
 }
 

@@ -18,10 +18,12 @@ type State = (
     BTreeMap<String, ObservedTemplate>,
     Option<Value>,
     Vec<String>,
+    Vec<String>,
 );
 
 async fn state(fixture: &CacheFixture) -> State {
-    let Observed { mut rules, templates, registry_policy, secrets, .. } = fixture.observed().await;
+    let Observed { mut rules, templates, registry_policy, secrets, repositories, .. } =
+        fixture.observed().await;
     for rule in rules.values_mut() {
         let of_secret = rule.credential_arn.take().map(|arn| {
             let known = secrets.iter().find(|(_, secret)| secret.arn == arn);
@@ -34,7 +36,8 @@ async fn state(fixture: &CacheFixture) -> State {
         other => format!("{other:?}"),
     };
     let secrets = secrets.iter().map(|(name, it)| format!("{name}: {}", kind(&it.content)));
-    (rules, templates, registry_policy, secrets.collect())
+    let repositories = repositories.into_keys().collect();
+    (rules, templates, registry_policy, secrets.collect(), repositories)
 }
 
 /// Runs the work until this many requests were answered, then drops it.
@@ -88,18 +91,28 @@ async fn a_set_up_killed_after_any_request_is_completed_by_the_next_run() {
     }
 }
 
+/// A set-up cache with repositories, which its removal deletes.
+async fn with_repositories() -> CacheFixture {
+    let mut fixture = slow().await;
+    fixture.set_up().await;
+    for name in ["docker-hub/library/nginx", "quay/a/b", "quay/c"] {
+        fixture.create_repository(name).await;
+    }
+    fixture.repositories = CachedRepositories::DeleteAll;
+    fixture
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_killed_after_any_request_is_completed_by_the_next_run() {
-    let whole = slow().await;
-    whole.set_up().await;
+    let whole = with_repositories().await;
     let before = whole.sandbox.journal().len();
     removed(&whole).await;
     let requests = whole.sandbox.journal().len() - before;
     let expected = state(&whole).await;
     assert!(expected.0.is_empty() && expected.1.is_empty(), "{expected:?}");
+    assert!(expected.4.is_empty(), "{expected:?}");
     let killed = stream::iter(1..=requests).map(|n| async move {
-        let fixture = slow().await;
-        fixture.set_up().await;
+        let fixture = with_repositories().await;
         let before = fixture.sandbox.journal().len();
         killed_after(&fixture, before + n, removed(&fixture)).await;
         assert_usable(&fixture).await;

@@ -212,6 +212,34 @@ async fn the_tag_is_pulled_first_and_then_only_the_selected_manifests_by_digest(
 }
 
 #[tokio::test]
+async fn an_attestation_that_is_not_served_is_omitted_if_the_image_is_filtered() {
+    for (filter, is_warmed) in [(only(&["linux/amd64"]), true), (only(&[]), false)] {
+        let (mut source, [.., attestation]) = two_platforms();
+        source.manifests.remove(&attestation);
+        let api = api(|_| true, || panic!("every layer is there")).await;
+        match warm(source, "1", &filter, &api).await.0 {
+            Ok(warmed) => {
+                assert!(is_warmed);
+                assert_eq!(names(&warmed.platforms), ["linux/amd64"]);
+                let [warning] = &warmed.warnings[..] else { panic!("{warmed:?}") };
+                assert!(warning.contains(&attestation), "{warning}");
+                assert_eq!(warmed.stats.blobs, 3);
+            }
+            Err(error) => {
+                assert!(!is_warmed && error.chain()[0].contains(&attestation), "{error:?}");
+                assert!(error.remedy().unwrap().contains("`attestations = \"drop\"`"));
+            }
+        }
+    }
+    // an image that is not served is an error in any case
+    let (mut source, [amd, ..]) = two_platforms();
+    source.manifests.remove(&amd);
+    let api = api(|_| true, || panic!("every layer is there")).await;
+    let (warmed, _) = warm(source, "1", &only(&["linux/amd64"]), &api).await;
+    assert_eq!(warmed.unwrap_err().kind(), Kind::NotFound);
+}
+
+#[tokio::test]
 async fn ecr_fetches_missing_layers_and_no_layer_is_downloaded() {
     let (source, _) = two_platforms();
     let api = api(|digest| digest == layer("shared"), url).await;

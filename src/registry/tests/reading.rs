@@ -577,3 +577,16 @@ async fn a_host_without_tls_and_an_unreachable_host_fail_differently() {
         assert!(failed.remedy().is_some());
     }
 }
+
+#[tokio::test]
+async fn an_answer_above_the_limit_is_an_error() {
+    let fake = Fake::new(|_| reply(200, "12345678")).await;
+    let transport = Transport::new(Network::Sandbox(fake.address));
+    for (limit, expected) in [(8, Ok(8)), (7, Err(Kind::TooLarge))] {
+        let url = "https://ecr.example/".parse().unwrap();
+        let request = reqwest::Request::new(http::Method::POST, url);
+        let answer = transport.exchange(request, limit, "POST ecr.example").await;
+        let answer = answer.map(|it| it.body().len()).map_err(|error| error.kind());
+        assert_eq!(answer, expected);
+    }
+}

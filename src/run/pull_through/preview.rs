@@ -80,14 +80,7 @@ impl<'a> PlannedSite<'a> {
         let observe = fetch_state::observe(&session, &site.caches, goal.query());
         let observed = Box::pin(observe).await?;
         let on_push = site.on_push();
-        let desired = Desired {
-            registry: &site.registry,
-            caches: &site.caches,
-            on_push: &on_push,
-            replace: Replace::Never,
-            prune: false,
-            repositories: CachedRepositories::Keep,
-        };
+        let desired = Desired::new(&site.registry, &site.caches, &on_push);
         let (mut planned, mut rest) = (Vec::new(), Vec::new());
         match goal {
             Goal::SetUp { replace, prune } => {

@@ -9,15 +9,13 @@ use crate::{
     model::{
         Result,
         pull_through::Cache,
-        rule_report::{
-            RegistryRules, RepositoryRow, RuleStatusRow, RuleVerdict, ValidationRow, upstream,
-        },
+        rule_report::{RegistryRules, RuleState, RuleVerdict, ValidationRow, upstream},
     },
     pull_through::{
-        changes::{CachedRepositories, Desired, Replace, leftovers},
+        changes::{Desired, leftovers},
         fetch_state::observe_resources,
-        status::{CachedRepository, RuleState, RuleStatus, repositories, state, status},
-        validate::{Validation, example, hint, validate},
+        status::{repositories, state, status},
+        validate::{example, hint, validate},
     },
     run::registries::Registries,
 };
@@ -33,46 +31,19 @@ pub(crate) async fn rule_statuses(
             tokio::try_join!(observe_resources(&session, &site.caches), repositories(&session))?;
         let mut rules = status(&site.caches, &observed.rules, &repositories);
         rules.retain(|rule| !site.is_unselected(&rule.prefix));
-        let desired = Desired {
-            registry: &site.registry,
-            caches: &site.caches,
-            on_push: &site.on_push(),
-            replace: Replace::Never,
-            prune: false,
-            repositories: CachedRepositories::Keep,
-        };
+        let on_push = site.on_push();
+        let desired = Desired::new(&site.registry, &site.caches, &on_push);
         let leftovers = match site.is_partial {
             true => Vec::new(),
             false => leftovers(&desired, &observed, &[]),
         };
         all.push(RegistryRules {
             destination: site.registry.host.to_string(),
-            rules: rules.into_iter().map(status_row).collect(),
+            rules,
             leftovers: leftovers.into_iter().map(|planned| planned.change).collect(),
         });
     }
     Ok(all)
-}
-
-fn status_row(status: RuleStatus) -> RuleStatusRow {
-    let repository = |CachedRepository { name, created }| RepositoryRow { name, created };
-    let word = match status.state {
-        RuleState::Existing => "there",
-        RuleState::Missing => "not there",
-        RuleState::Differs => "differs",
-        RuleState::Unconfigured => "not in the configuration",
-    };
-    let note = "the configuration has another upstream: see `ecr-mirror pull-through plan`";
-    RuleStatusRow {
-        prefix: status.prefix,
-        upstream: status.upstream,
-        upstream_prefix: status.upstream_prefix,
-        status: word,
-        is_failure: matches!(status.state, RuleState::Missing | RuleState::Differs),
-        note: (status.state == RuleState::Differs).then_some(note),
-        created: status.created,
-        repositories: status.repositories.into_iter().map(repository).collect(),
-    }
 }
 
 /// One row for each configured rule, then for each other rule, registry by registry.
@@ -126,35 +97,10 @@ async fn validate_rule(
         return Ok(row(RuleVerdict::Invalid, Some(failure), plan()));
     }
     Ok(match validate(session, &rule.prefix).await? {
-        Validation::Valid => row(RuleVerdict::Valid, None, None),
-        Validation::Invalid(failure) => {
+        None => row(RuleVerdict::Valid, None, None),
+        Some(failure) => {
             let hint = hint(&site.registry, cache, rule, &failure);
             row(RuleVerdict::Invalid, Some(failure), hint)
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_configured_rule_that_is_missing_or_differs_is_a_failure() {
-        for (state, expected) in [
-            (RuleState::Existing, false),
-            (RuleState::Unconfigured, false),
-            (RuleState::Missing, true),
-            (RuleState::Differs, true),
-        ] {
-            let status = RuleStatus {
-                prefix: "quay".to_owned(),
-                upstream: "quay.io".to_owned(),
-                upstream_prefix: "ROOT".to_owned(),
-                state,
-                created: None,
-                repositories: Vec::new(),
-            };
-            assert_eq!(status_row(status).is_failure, expected, "{state:?}");
-        }
-    }
 }

@@ -57,3 +57,17 @@ async fn denied_account_settings_fail_the_images_before_any_copy() {
     assert_eq!((sync.status, sync.writes.as_slice()), (1, &["PutAccountSetting".to_owned()][..]));
     assert!(sync.out.contains("grant `ecr:PutAccountSetting`"), "{}", sync.out);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_query_of_blob_mounting_is_warned_of_once_with_its_action() {
+    let world = World::new().await;
+    world.sandbox.faults().add("deny=GetAccountSetting".parse().unwrap());
+    let upstream = world.sandbox.address();
+    let second = format!("[[image]]\nsource = \"{upstream}/quay.io/team/app\"\ntags = [\"1\"]\n");
+    let sync = world.run(&["sync", "-v"], &second).await.succeeded();
+    let warnings: Vec<&str> =
+        sync.talk.lines().filter(|line| line.contains("cannot read whether ECR mounts")).collect();
+    let [warning] = &warnings[..] else { panic!("{}", sync.talk) };
+    assert!(warning.contains("grant `ecr:GetAccountSetting`"), "{warning}");
+    assert!(!sync.talk.contains("blob mounting is off"), "{}", sync.talk);
+}
