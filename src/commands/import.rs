@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     cli::ImportArgs,
-    import::{InputFile, Options, import},
+    import::{ImportOptions, InputFile, import},
     model::{Error, Kind, Result},
     output::{Screen, error, file},
 };
@@ -16,7 +16,7 @@ use crate::{
 pub(crate) fn run(screen: &Screen, args: &ImportArgs) -> Result<u8> {
     let files = args.files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     let into = args.into.as_deref().map(read).transpose()?;
-    let options = Options { to: args.to.clone(), scoped: args.scoped };
+    let options = ImportOptions { to: args.to.clone(), scoped: args.scoped };
     let imported = import(&files, &options, into.as_ref())?;
     match &args.into {
         Some(path) => {

@@ -9,11 +9,11 @@ use super::{
     patterns,
     ranges::{Dialect, Patterns},
     wish::{
-        Choice, Input, Keys,
+        Choice, EntryKeys, Input,
         NoEquivalent::{self, Hand, Note, Silent},
         TagWish, Wish,
     },
-    yaml::{Field, Node},
+    yaml::{Node, YamlField},
 };
 use crate::model::{Digest, Host, Tag};
 
@@ -53,7 +53,7 @@ pub(super) fn is_dregsy(root: &Node) -> bool {
 }
 
 pub(super) fn read(root: &Node, input: &mut Input<'_>) {
-    for Field { key, line, value } in root.fields() {
+    for YamlField { key, line, value } in root.fields() {
         match key.as_str() {
             "tasks" => value.items().iter().for_each(|item| task(item, input)),
             _ if input.has_no_equivalent(key, *line, &NO_EQUIVALENT) => {}
@@ -64,7 +64,7 @@ pub(super) fn read(root: &Node, input: &mut Input<'_>) {
 
 fn task(table: &Node, input: &mut Input<'_>) {
     let (mut source, mut target) = (None, None);
-    for Field { key, line, value } in table.fields() {
+    for YamlField { key, line, value } in table.fields() {
         match key.as_str() {
             "source" => source = location(value, input),
             "target" => target = location(value, input),
@@ -82,7 +82,7 @@ fn task(table: &Node, input: &mut Input<'_>) {
 }
 
 fn location(table: &Node, input: &mut Input<'_>) -> Option<Host> {
-    for Field { key, line, value } in table.fields() {
+    for YamlField { key, line, value } in table.fields() {
         let is_off = match key.as_str() {
             "registry" => true,
             "skip-tls-verify" => !value.is_true(),
@@ -99,8 +99,8 @@ fn location(table: &Node, input: &mut Input<'_>) -> Option<Host> {
 }
 
 fn mapping(table: &Node, source: &Host, target: &Host, input: &mut Input<'_>) {
-    let mut keys = Keys::new();
-    for Field { key, line, value } in table.fields() {
+    let mut keys = EntryKeys::new();
+    for YamlField { key, line, value } in table.fields() {
         match (key.as_str(), value.text()) {
             ("from" | "to" | "tags", _) | ("platform", None | Some("all" | "")) => {}
             ("platform", Some(platform)) => {
@@ -153,7 +153,7 @@ fn path(from: &str, table: &Node, input: &mut Input<'_>) -> Option<String> {
 }
 
 /// A `regex:` or `keep:` filter.
-struct Filter {
+struct TagFilter {
     pattern: String,
     /// `true` after a `!`: then it selects the other tags.
     is_inverted: bool,
@@ -161,17 +161,17 @@ struct Filter {
 
 /// The filters of a list of tags.
 #[derive(Default)]
-struct Filters<'a> {
+struct TagFilters<'a> {
     tags: Vec<TagWish>,
     ranges: Vec<(&'a str, usize)>,
-    patterns: Vec<Filter>,
-    keep: Vec<Filter>,
+    patterns: Vec<TagFilter>,
+    keep: Vec<TagFilter>,
     newest: Option<String>,
 }
 
 /// The choices of a list of tags. An item selects tags, `keep:` narrows all selections.
 fn choices(texts: &[(&str, usize)], input: &mut Input<'_>) -> Vec<Choice> {
-    let mut filters = Filters::default();
+    let mut filters = TagFilters::default();
     for (text, line) in texts {
         let text = text.trim();
         if let Some(range) = text.strip_prefix(SEMVER) {
@@ -208,7 +208,7 @@ fn choices(texts: &[(&str, usize)], input: &mut Input<'_>) -> Vec<Choice> {
 }
 
 fn selections(
-    filters: &Filters<'_>,
+    filters: &TagFilters<'_>,
     every_tag: bool,
     line: usize,
     input: &mut Input<'_>,
@@ -245,14 +245,14 @@ fn selections(
     all
 }
 
-fn filter(text: &str, line: usize, input: &mut Input<'_>) -> Option<Filter> {
+fn filter(text: &str, line: usize, input: &mut Input<'_>) -> Option<TagFilter> {
     let text = text.trim();
     let (text, is_inverted) = match text.strip_prefix('!') {
         Some(text) => (text, true),
         None => (text, false),
     };
     let pattern = input.patterns(&[(text, line)], patterns::with_missing_anchors)?.pop()?;
-    Some(Filter { pattern, is_inverted })
+    Some(TagFilter { pattern, is_inverted })
 }
 
 /// The number of `latest N`.

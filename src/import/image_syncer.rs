@@ -5,8 +5,10 @@
 use super::{
     patterns,
     ranges::Patterns,
-    wish::{Choice, Input, Keys, Login, Name, Secret, TagWish, Target, Wish},
-    yaml::{Content, Field, Node},
+    wish::{
+        Choice, EntryKeys, ImportedLogin, ImportedSecret, Input, Name, TagWish, Wish, WishTarget,
+    },
+    yaml::{Node, YamlContent, YamlField},
 };
 use crate::model::{Digest, Host, Tag};
 
@@ -27,9 +29,11 @@ fn is_login_map(root: &Node) -> bool {
 
 /// Every key is a source, and every value a target or a list of targets.
 fn is_image_map(root: &Node) -> bool {
-    let is_target = |node: &Node| matches!(node.content, Content::Scalar(_) | Content::List(_));
-    let is_image = |field: &Field| is_target(&field.value) && !field.key.contains(' ');
-    let has_path = |field: &Field| field.value.texts().iter().any(|(text, _)| text.contains('/'));
+    let is_target =
+        |node: &Node| matches!(node.content, YamlContent::Scalar(_) | YamlContent::List(_));
+    let is_image = |field: &YamlField| is_target(&field.value) && !field.key.contains(' ');
+    let has_path =
+        |field: &YamlField| field.value.texts().iter().any(|(text, _)| text.contains('/'));
     root.fields().iter().all(is_image) && root.fields().iter().any(has_path)
 }
 
@@ -40,7 +44,7 @@ pub(super) fn read(root: &Node, input: &mut Input<'_>) {
     if !root.get("images").is_some_and(Node::is_map) {
         return images(root, input);
     }
-    for Field { key, line, value } in root.fields() {
+    for YamlField { key, line, value } in root.fields() {
         match key.as_str() {
             "images" => images(value, input),
             "auth" => logins(value, input),
@@ -50,7 +54,7 @@ pub(super) fn read(root: &Node, input: &mut Input<'_>) {
 }
 
 fn images(table: &Node, input: &mut Input<'_>) {
-    for Field { key, line, value } in table.fields() {
+    for YamlField { key, line, value } in table.fields() {
         for (target, line) in value.texts() {
             image(key, target, line, input);
         }
@@ -107,13 +111,13 @@ fn image(source: &str, target: &str, line: usize, input: &mut Input<'_>) {
         repository: source.repository,
         tags: Vec::new(),
         target: Some(target),
-        keys: Keys::new(),
+        keys: EntryKeys::new(),
     };
     input.found.wishes.push(wish.with(choice));
 }
 
 /// `REPOSITORY`, `REPOSITORY:TAG[,TAG…]`, `REPOSITORY@DIGEST` or `REPOSITORY:/REGEX/`.
-fn split(text: &str, line: usize, input: &mut Input<'_>) -> Option<(Target, Suffix)> {
+fn split(text: &str, line: usize, input: &mut Input<'_>) -> Option<(WishTarget, Suffix)> {
     let (name, suffix) = match text.split_once(":/") {
         Some((name, regex)) => match regex.strip_suffix('/') {
             Some(regex) => (name, Suffix::Regex(regex.to_owned())),
@@ -137,15 +141,15 @@ fn split(text: &str, line: usize, input: &mut Input<'_>) -> Option<(Target, Suff
                 }
                 (None, None) => Suffix::None,
             };
-            return Some((Target { host, repository }, suffix));
+            return Some((WishTarget { host, repository }, suffix));
         }
     };
     let reference = input.reference(name, line)?;
-    Some((Target { host: reference.host, repository: reference.repository }, suffix))
+    Some((WishTarget { host: reference.host, repository: reference.repository }, suffix))
 }
 
 fn logins(table: &Node, input: &mut Input<'_>) {
-    for Field { key, line, value } in table.fields() {
+    for YamlField { key, line, value } in table.fields() {
         let Ok(host) = key.parse::<Host>() else {
             let message =
                 "a login of one namespace: write it for the registry, or use `docker login`";
@@ -161,8 +165,9 @@ fn logins(table: &Node, input: &mut Input<'_>) {
         if let (Some(user), Some(password)) = (value.text_of("username"), value.text_of("password"))
         {
             let username = variable(user).map_or(Name::Written(user), Name::Variable);
-            let password = variable(password).map_or(Secret::Written, Secret::Variable);
-            input.login(&host, *line, Login { username, password });
+            let password =
+                variable(password).map_or(ImportedSecret::Written, ImportedSecret::Variable);
+            input.login(&host, *line, ImportedLogin { username, password });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reads plain lists: one reference a line, as releases and shell scripts have them.
 
-use super::wish::{Input, Keys, TagWish, Wish};
+use super::wish::{EntryKeys, Input, TagWish, Wish};
 use crate::model::Tag;
 
 /// Returns `true` if no line has the form of YAML, JSON or TOML.
@@ -57,7 +57,7 @@ pub(super) fn read(text: &str, input: &mut Input<'_>) {
             repository: reference.repository,
             tags: vec![tag],
             target,
-            keys: Keys::new(),
+            keys: EntryKeys::new(),
         });
     }
 }

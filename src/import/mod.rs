@@ -25,11 +25,11 @@ use crate::{
     config::edit::EditedFile,
     model::{Error, Host, Kind, NameError, Reference, Repository, Result},
 };
-use wish::{Found, Input};
+use wish::{Findings, Input};
 
 /// The parts of a run that the inputs do not contain.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct ImportOptions {
     /// The destination of inputs that name none.
     pub to: Option<ImportTarget>,
     /// `true` if the names at the destination have the source's registry and path, as with
@@ -91,10 +91,10 @@ pub struct Imported {
 /// [`Kind::Configuration`] if an input has no known format, or if `into` is not TOML.
 pub fn import(
     files: &[InputFile],
-    options: &Options,
+    options: &ImportOptions,
     into: Option<&InputFile>,
 ) -> Result<Imported> {
-    let mut found = Found::default();
+    let mut found = Findings::default();
     for file in files {
         let read = read(file, options)?;
         found.wishes.extend(read.wishes);
@@ -125,9 +125,9 @@ pub fn import(
 }
 
 /// Reads one input, in the format of its content.
-fn read(file: &InputFile, options: &Options) -> Result<Found> {
+fn read(file: &InputFile, options: &ImportOptions) -> Result<Findings> {
     let name = file.name.as_str();
-    let mut input = Input { file: name.into(), options, found: Found::default() };
+    let mut input = Input { file: name.into(), options, found: Findings::default() };
     if list::is_list(&file.text) {
         list::read(&file.text, &mut input);
         return Ok(input.found);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::wish::Target;
+use super::wish::WishTarget;
 use crate::model::{Host, Repository};
 
 /// A source repository and its repository at a destination.
@@ -13,7 +13,7 @@ use crate::model::{Host, Repository};
 pub(super) struct Pair {
     pub(super) host: Host,
     pub(super) repository: Repository,
-    pub(super) target: Target,
+    pub(super) target: WishTarget,
 }
 
 /// The templates that are tried, the preferred one first.
@@ -47,7 +47,7 @@ impl Rules {
 
 /// A whole template: `prefix` and `/` precede the template, unless the prefix is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Rule<'a> {
+struct NamingVote<'a> {
     prefix: &'a str,
     template: usize,
 }
@@ -81,8 +81,8 @@ pub(super) fn find(pairs: &BTreeSet<Pair>, per_registry: bool) -> Rules {
 }
 
 /// The rule that results in the most targets; none if a rule results in none of them.
-fn best<'a>(pairs: &[&'a Pair]) -> Option<Rule<'a>> {
-    let mut votes: HashMap<Rule<'a>, usize> = HashMap::new();
+fn best<'a>(pairs: &[&'a Pair]) -> Option<NamingVote<'a>> {
+    let mut votes: HashMap<NamingVote<'a>, usize> = HashMap::new();
     for pair in pairs {
         for (template, text) in TEMPLATES.iter().enumerate() {
             let target = pair.target.repository.as_str();
@@ -92,7 +92,7 @@ fn best<'a>(pairs: &[&'a Pair]) -> Option<Rule<'a>> {
                 rest => rest.strip_suffix('/'),
             });
             if let Some(prefix) = prefix {
-                *votes.entry(Rule { prefix, template }).or_default() += 1;
+                *votes.entry(NamingVote { prefix, template }).or_default() += 1;
             }
         }
     }
@@ -105,7 +105,7 @@ fn best<'a>(pairs: &[&'a Pair]) -> Option<Rule<'a>> {
 }
 
 /// The template below a prefix; `None` if the rule is not below it.
-fn below(rule: Rule<'_>, prefix: &str) -> Option<String> {
+fn below(rule: NamingVote<'_>, prefix: &str) -> Option<String> {
     let template = TEMPLATES[rule.template];
     Some(match path_below(rule.prefix, prefix)? {
         "" => template.to_owned(),
@@ -159,8 +159,10 @@ mod tests {
     fn rules(pairs: &[(&str, &str)]) -> Rules {
         let pair = |(source, target): &(&str, &str)| {
             let source: crate::model::Reference = source.parse().unwrap();
-            let target =
-                Target { host: "r.example".parse().unwrap(), repository: target.parse().unwrap() };
+            let target = WishTarget {
+                host: "r.example".parse().unwrap(),
+                repository: target.parse().unwrap(),
+            };
             Pair { host: source.host, repository: source.repository, target }
         };
         let pairs: BTreeSet<Pair> = pairs.iter().map(pair).collect();

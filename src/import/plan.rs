@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     naming::{self, Pair, Rules},
-    wish::{Found, Keys, TagWish, Wish, list, string},
+    wish::{EntryKeys, Findings, TagWish, Wish, list, string},
 };
 use crate::{
     config::edit::{Additions, ImageEntry, KnownFile, SELECT},
@@ -21,12 +21,12 @@ const PLACEHOLDER: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 /// The images of one repository with the same keys.
 #[derive(Debug)]
-struct Entry {
+struct PlannedEntry {
     host: Host,
     repository: Repository,
     tags: Vec<TagWish>,
     /// With those of [`SELECT`].
-    keys: Keys,
+    keys: EntryKeys,
 }
 
 /// A destination and the naming rules of its images.
@@ -38,8 +38,8 @@ struct Place {
 }
 
 /// The tables to add to a file, and the problems that a person must solve.
-pub(super) fn additions(found: Found, file: &KnownFile) -> (Additions, Vec<String>) {
-    let Found { wishes, registries, notes } = found;
+pub(super) fn additions(found: Findings, file: &KnownFile) -> (Additions, Vec<String>) {
+    let Findings { wishes, registries, notes } = found;
     let mut problems = Vec::new();
     let places = places(&wishes, file, &mut problems);
     let mut entries = entries(wishes, &places, file);
@@ -59,7 +59,7 @@ pub(super) fn additions(found: Found, file: &KnownFile) -> (Additions, Vec<Strin
         let keys = additions.registries.entry(host.clone()).or_default();
         keys.insert("repository", string(template));
     }
-    additions.images = entries.into_iter().map(Entry::written).collect();
+    additions.images = entries.into_iter().map(PlannedEntry::written).collect();
     additions.comments.extend(problems.iter().cloned());
     let mut open = notes.open();
     open.extend(problems);
@@ -105,10 +105,10 @@ fn places(wishes: &[Wish], file: &KnownFile, problems: &mut Vec<String>) -> Vec<
     pairs.iter().map(place).collect()
 }
 
-fn entries(wishes: Vec<Wish>, places: &[Place], file: &KnownFile) -> Vec<Entry> {
+fn entries(wishes: Vec<Wish>, places: &[Place], file: &KnownFile) -> Vec<PlannedEntry> {
     // images without a target go to every destination
-    let mut order: Vec<(Entry, BTreeSet<usize>)> = Vec::new();
-    let mut known: HashMap<(Host, Repository, Keys), Vec<usize>> = HashMap::new();
+    let mut order: Vec<(PlannedEntry, BTreeSet<usize>)> = Vec::new();
+    let mut known: HashMap<(Host, Repository, EntryKeys), Vec<usize>> = HashMap::new();
     for wish in wishes {
         let place = wish
             .target
@@ -136,7 +136,7 @@ fn entries(wishes: Vec<Wish>, places: &[Place], file: &KnownFile) -> Vec<Entry> 
         // the images of other destinations go to all of the file
         _ => 0,
     };
-    let mut merged = Merged::default();
+    let mut merged = MergedEntries::default();
     for (mut entry, of) in order {
         if !of.is_empty() && of.len() < all {
             let names: Vec<&str> = of.iter().map(|at| places[*at].name.as_str()).collect();
@@ -148,7 +148,7 @@ fn entries(wishes: Vec<Wish>, places: &[Place], file: &KnownFile) -> Vec<Entry> 
 }
 
 /// One entry for each `retag` of the wish, with the name that the rules do not result in.
-fn split(wish: Wish, place: Option<&Place>) -> Vec<Entry> {
+fn split(wish: Wish, place: Option<&Place>) -> Vec<PlannedEntry> {
     let Wish { host, repository, tags, target, mut keys } = wish;
     if let (Some(place), Some(target)) = (place, target) {
         let pair = Pair { host: host.clone(), repository: repository.clone(), target };
@@ -156,8 +156,12 @@ fn split(wish: Wish, place: Option<&Place>) -> Vec<Entry> {
             keys.insert("repository", string(&name));
         }
     }
-    let entry =
-        |keys, tags| Entry { host: host.clone(), repository: repository.clone(), tags, keys };
+    let entry = |keys, tags| PlannedEntry {
+        host: host.clone(),
+        repository: repository.clone(),
+        tags,
+        keys,
+    };
     if tags.is_empty() {
         let selects = keys.keys().any(|key| SELECT.contains(key));
         return if selects { vec![entry(keys, tags)] } else { Vec::new() };
@@ -193,16 +197,16 @@ fn retag(tag: &Tag, renamed: &Tag) -> String {
 
 /// Entries whose tags are joined.
 #[derive(Default)]
-struct Merged {
-    entries: Vec<Entry>,
+struct MergedEntries {
+    entries: Vec<PlannedEntry>,
     /// The entries of a repository with the same keys, those that select tags aside.
-    groups: HashMap<(Host, Repository, Keys), Vec<usize>>,
+    groups: HashMap<(Host, Repository, EntryKeys), Vec<usize>>,
 }
 
-impl Merged {
-    fn add(&mut self, entry: Entry) {
+impl MergedEntries {
+    fn add(&mut self, entry: PlannedEntry) {
         let is_select = |key: &&'static str| SELECT.contains(key);
-        let select = |keys: &Keys| -> Keys {
+        let select = |keys: &EntryKeys| -> EntryKeys {
             keys.iter().filter(|(key, _)| is_select(key)).map(|(k, v)| (*k, v.clone())).collect()
         };
         let selected = select(&entry.keys);
@@ -232,8 +236,8 @@ impl Merged {
 }
 
 /// Takes the keys out that all entries have in common.
-fn common(entries: &mut [Entry]) -> Keys {
-    let mut common = Keys::new();
+fn common(entries: &mut [PlannedEntry]) -> EntryKeys {
+    let mut common = EntryKeys::new();
     for key in COMMON {
         let value = entries.first().and_then(|entry| entry.keys.get(key)).cloned();
         let is_shared =
@@ -248,7 +252,7 @@ fn common(entries: &mut [Entry]) -> Keys {
 
 fn add_destinations(places: &[Place], additions: &mut Additions, problems: &mut Vec<String>) {
     for place in places {
-        let mut keys = Keys::from([("registry", string(place.host.as_str()))]);
+        let mut keys = EntryKeys::from([("registry", string(place.host.as_str()))]);
         if !place.rules.prefix.is_empty() {
             keys.insert("prefix", string(&place.rules.prefix));
         }
@@ -267,11 +271,11 @@ fn add_destinations(places: &[Place], additions: &mut Additions, problems: &mut 
     }
     if places.is_empty() {
         problems.push("the input names no destination: replace the `registry` below".to_owned());
-        additions.destinations.push(Keys::from([("registry", string(PLACEHOLDER))]));
+        additions.destinations.push(EntryKeys::from([("registry", string(PLACEHOLDER))]));
     }
 }
 
-impl Entry {
+impl PlannedEntry {
     fn written(self) -> ImageEntry {
         let text = |wish: TagWish| match wish.digest {
             Some(digest) => format!("{}@{digest}", wish.tag),

@@ -15,7 +15,7 @@
 
 use super::{
     patterns,
-    wish::{Keys, list, string},
+    wish::{EntryKeys, list, string},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ enum Operator {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Comparator {
+struct RangeComparator {
     operator: Operator,
     numbers: Numbers,
     /// `true` if the version has a pre-release, which sorts before the release.
@@ -77,8 +77,8 @@ struct Comparator {
 
 /// Comparators that must all match.
 #[derive(Debug, Default)]
-struct Alternative {
-    comparators: Vec<Comparator>,
+struct ComparatorSet {
+    comparators: Vec<RangeComparator>,
     /// `true` if a `-` in a tag does not exclude it.
     accepts_suffixes: bool,
 }
@@ -86,7 +86,7 @@ struct Alternative {
 /// The selections of a range, and its part that they only approximate.
 #[derive(Debug, Default)]
 pub(super) struct Selections {
-    pub(super) keys: Vec<Keys>,
+    pub(super) keys: Vec<EntryKeys>,
     pub(super) approximation: Option<&'static str>,
 }
 
@@ -104,8 +104,8 @@ pub(super) struct Patterns {
 
 impl Patterns {
     /// The selection of tags that match one of `allowed`, and none of `excluded` and `deny`.
-    pub(super) fn keys(&self, allowed: &[String], mut excluded: Vec<String>) -> Keys {
-        let mut keys = Keys::from([("regex", list(allowed))]);
+    pub(super) fn keys(&self, allowed: &[String], mut excluded: Vec<String>) -> EntryKeys {
+        let mut keys = EntryKeys::from([("regex", list(allowed))]);
         excluded.extend(self.deny.iter().cloned());
         if !excluded.is_empty() {
             keys.insert("exclude_regex", list(&excluded));
@@ -134,7 +134,7 @@ pub(super) fn selections(
         }
     }
     // ranges without anything around them are one range
-    let is_simple = |it: &Alternative| {
+    let is_simple = |it: &ComparatorSet| {
         !it.accepts_suffixes
             && !it.comparators.is_empty()
             && !it.comparators.iter().any(|it| matches!(it.operator, Operator::Not(_)))
@@ -144,7 +144,7 @@ pub(super) fn selections(
         false => patterns.allow.clone(),
     };
     if alternatives.len() > 1 && alternatives.iter().all(is_simple) {
-        let ranges: Vec<String> = alternatives.iter().filter_map(Alternative::range).collect();
+        let ranges: Vec<String> = alternatives.iter().filter_map(ComparatorSet::range).collect();
         let excluded = if patterns.allow.is_empty() { Vec::new() } else { dialect.others(false) };
         let mut keys = patterns.keys(&shape(false), excluded);
         keys.insert("semver", string(&ranges.join(" || ")));
@@ -175,12 +175,12 @@ pub(super) fn selections(
     Ok(found)
 }
 
-impl Alternative {
+impl ComparatorSet {
     /// The range in our syntax; `None` if every version is in it.
     fn range(&self) -> Option<String> {
-        let is_bound = |it: &&Comparator| !matches!(it.operator, Operator::Not(_));
+        let is_bound = |it: &&RangeComparator| !matches!(it.operator, Operator::Not(_));
         let bounds: Vec<String> =
-            self.comparators.iter().filter(is_bound).map(Comparator::text).collect();
+            self.comparators.iter().filter(is_bound).map(RangeComparator::text).collect();
         let is_open =
             !self.comparators.iter().filter(is_bound).any(|it| {
                 matches!(it.operator, Operator::Below | Operator::AtMost | Operator::Equal)
@@ -195,7 +195,7 @@ impl Alternative {
 
     /// Patterns of tags whose numbers are in the range while the tags are not.
     fn excluded(&self) -> Vec<String> {
-        let pattern = |it: &Comparator| match it.operator {
+        let pattern = |it: &RangeComparator| match it.operator {
             // a suffix sorts before the release
             Operator::AtLeast | Operator::Equal
                 if self.accepts_suffixes && !it.is_before_release =>
@@ -217,9 +217,10 @@ impl Alternative {
         if !self.accepts_suffixes {
             return Vec::new();
         }
-        let is_end = |it: &&Comparator| it.operator == Operator::Below && !it.is_before_release;
+        let is_end =
+            |it: &&RangeComparator| it.operator == Operator::Below && !it.is_before_release;
         let ends = self.comparators.iter().filter(is_end);
-        let fits = |end: &&Comparator| {
+        let fits = |end: &&RangeComparator| {
             self.comparators.iter().all(|other| match other.operator {
                 Operator::Below | Operator::AtMost => end.numbers <= other.numbers,
                 Operator::Above | Operator::AtLeast => end.numbers > other.numbers,
@@ -229,7 +230,7 @@ impl Alternative {
                 }
             })
         };
-        let pattern = |end: &Comparator| match (dialect, end.numbers) {
+        let pattern = |end: &RangeComparator| match (dialect, end.numbers) {
             // blang refuses a suffix after fewer numbers
             (Dialect::Blang, [major, minor, patch]) => {
                 format!(r"^v?{major}\.{minor}\.{patch}-.*$")
@@ -240,7 +241,7 @@ impl Alternative {
     }
 }
 
-impl Comparator {
+impl RangeComparator {
     fn text(&self) -> String {
         let operator = match self.operator {
             Operator::Below => "<",
@@ -265,11 +266,11 @@ fn alternative(
     dialect: Dialect,
     text: &str,
     found: &mut Selections,
-) -> Result<Alternative, String> {
-    let mut all = Alternative::default();
+) -> Result<ComparatorSet, String> {
+    let mut all = ComparatorSet::default();
     let mut has_plain = false;
     for (operator, version) in tokens(dialect, text)? {
-        let version = Version::parse(dialect, version)?;
+        let version = RangeVersion::parse(dialect, version)?;
         has_plain |= version.pre.is_none();
         if version.pre.is_some_and(|pre| pre != "0") {
             found.approximation = Some(PRE_RELEASE);
@@ -309,7 +310,7 @@ fn tokens(dialect: Dialect, text: &str) -> Result<Vec<(&str, &str)>, String> {
 }
 
 /// A version of a range.
-struct Version<'a> {
+struct RangeVersion<'a> {
     /// Missing ones are 0.
     numbers: Numbers,
     /// The numbers that are written.
@@ -317,7 +318,7 @@ struct Version<'a> {
     pre: Option<&'a str>,
 }
 
-impl<'a> Version<'a> {
+impl<'a> RangeVersion<'a> {
     fn parse(dialect: Dialect, text: &'a str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a version with up to three numbers");
         let version = text.strip_prefix('v').unwrap_or(text);
@@ -356,10 +357,10 @@ impl<'a> Version<'a> {
 fn comparators(
     dialect: Dialect,
     operator: &str,
-    version: &Version<'_>,
-) -> Result<Vec<Comparator>, String> {
+    version: &RangeVersion<'_>,
+) -> Result<Vec<RangeComparator>, String> {
     let is_before_release = version.pre.is_some();
-    let one = |operator, numbers| Comparator { operator, numbers, is_before_release };
+    let one = |operator, numbers| RangeComparator { operator, numbers, is_before_release };
     let [major, minor, _] = version.numbers;
     let numbers = version.numbers;
     let last = version.count.saturating_sub(1);

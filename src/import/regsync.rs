@@ -6,11 +6,11 @@ use super::{
     patterns,
     ranges::{Dialect, Patterns},
     wish::{
-        Choice, Input, Keys, Login, Name,
+        Choice, EntryKeys, ImportedLogin, ImportedSecret, Input, Name,
         NoEquivalent::{self, Hand, Note, Silent},
-        Secret, TagWish, Wish, list, string,
+        TagWish, Wish, list, string,
     },
-    yaml::{Field, Node},
+    yaml::{Node, YamlField},
 };
 use crate::model::{Host, Reference, Tag};
 
@@ -60,7 +60,7 @@ pub(super) fn is_regsync(root: &Node) -> bool {
 
 pub(super) fn read(root: &Node, input: &mut Input<'_>) {
     let defaults = root.get("defaults");
-    for Field { key, line, value } in root.fields() {
+    for YamlField { key, line, value } in root.fields() {
         match key.as_str() {
             "version" => {}
             "creds" => value.items().iter().for_each(|item| login(item, input)),
@@ -76,7 +76,7 @@ pub(super) fn read(root: &Node, input: &mut Input<'_>) {
 }
 
 fn read_defaults(table: &Node, input: &mut Input<'_>) {
-    for Field { key, line, value } in table.fields() {
+    for YamlField { key, line, value } in table.fields() {
         match key.as_str() {
             "skipDockerConfig" if value.is_true() => {
                 input.note(*line, "`skipDockerConfig`: Docker's configuration is read");
@@ -112,7 +112,7 @@ fn entry(table: &Node, defaults: Option<&Node>, input: &mut Input<'_>) {
         return input.hand(table.line, message);
     }
     let (mut source, mut target) = (None, None);
-    for Field { key, line, value } in table.fields() {
+    for YamlField { key, line, value } in table.fields() {
         match key.as_str() {
             "source" => source = value.text().and_then(|text| input.reference(text, *line)),
             "target" => target = value.text().and_then(|text| input.reference(text, *line)),
@@ -165,9 +165,9 @@ fn image(source: &Reference, target: &Reference) -> TagWish {
 }
 
 /// The keys that do not select tags.
-fn keys(table: &Node, defaults: Option<&Node>, input: &mut Input<'_>) -> Keys {
+fn keys(table: &Node, defaults: Option<&Node>, input: &mut Input<'_>) -> EntryKeys {
     let inherited = |key| table.get(key).or_else(|| defaults?.get(key));
-    let mut keys = Keys::new();
+    let mut keys = EntryKeys::new();
     if let Some(platforms) = table.get("platforms") {
         input.platforms(&mut keys, &platforms.texts());
     }
@@ -242,7 +242,7 @@ fn login(table: &Node, input: &mut Input<'_>) {
         return input.hand(table.line, "`registry` is not a host, left out");
     };
     let mut secrets = (None, None);
-    for Field { key, line, value } in table.fields() {
+    for YamlField { key, line, value } in table.fields() {
         match key.as_str() {
             "registry" => {}
             "user" => secrets.0 = value.text().zip(Some(*line)),
@@ -281,8 +281,8 @@ fn login(table: &Node, input: &mut Input<'_>) {
             None if user.contains("{{") => Name::Variable("REGISTRY_USERNAME".to_owned()),
             None => Name::Written(user),
         };
-        let password = environment(pass).map_or(Secret::Written, Secret::Variable);
-        input.login(&host, line, Login { username, password });
+        let password = environment(pass).map_or(ImportedSecret::Written, ImportedSecret::Variable);
+        input.login(&host, line, ImportedLogin { username, password });
     }
 }
 

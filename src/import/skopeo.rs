@@ -7,8 +7,8 @@
 use super::{
     patterns,
     ranges::{Dialect, Patterns},
-    wish::{Choice, Input, Keys, Login, Name, Secret, TagWish, Wish},
-    yaml::{Field, Node},
+    wish::{Choice, EntryKeys, ImportedLogin, ImportedSecret, Input, Name, TagWish, Wish},
+    yaml::{Node, YamlField},
 };
 use crate::model::{Digest, Host, Repository};
 
@@ -21,7 +21,7 @@ pub(super) fn is_skopeo(root: &Node) -> bool {
 }
 
 pub(super) fn read(root: &Node, input: &mut Input<'_>) {
-    for Field { key, line, value } in root.fields() {
+    for YamlField { key, line, value } in root.fields() {
         match key.parse() {
             Ok(host) => registry(&host, value, input),
             Err(error) => input.hand(*line, format!("`{key}` {error}, left out")),
@@ -30,7 +30,7 @@ pub(super) fn read(root: &Node, input: &mut Input<'_>) {
 }
 
 fn registry(host: &Host, table: &Node, input: &mut Input<'_>) {
-    for Field { key, line, value } in table.fields() {
+    for YamlField { key, line, value } in table.fields() {
         match key.as_str() {
             "images" => {
                 for image in value.fields() {
@@ -59,7 +59,10 @@ fn registry(host: &Host, table: &Node, input: &mut Input<'_>) {
                 if let (Some(user), Some(_)) =
                     (value.text_of("username"), value.text_of("password"))
                 {
-                    let login = Login { username: Name::Written(user), password: Secret::Written };
+                    let login = ImportedLogin {
+                        username: Name::Written(user),
+                        password: ImportedSecret::Written,
+                    };
                     input.login(host, *line, login);
                 }
             }
@@ -97,7 +100,7 @@ fn references(list: &Node, input: &mut Input<'_>) -> Vec<Choice> {
     vec![Choice::tags(tags)]
 }
 
-fn wishes(host: &Host, image: &Field, choices: Vec<Choice>, input: &mut Input<'_>) {
+fn wishes(host: &Host, image: &YamlField, choices: Vec<Choice>, input: &mut Input<'_>) {
     let Some(repository) = repository(host, image, input) else { return };
     let target = input.options.to.clone();
     let target = target.and_then(|to| {
@@ -107,13 +110,14 @@ fn wishes(host: &Host, image: &Field, choices: Vec<Choice>, input: &mut Input<'_
         };
         input.target(&to.host, &to.path(&path), image.line)
     });
-    let wish = Wish { host: host.clone(), repository, tags: Vec::new(), target, keys: Keys::new() };
+    let wish =
+        Wish { host: host.clone(), repository, tags: Vec::new(), target, keys: EntryKeys::new() };
     let choices = choices.into_iter().map(|choice| wish.clone().with(choice));
     input.found.wishes.extend(choices);
 }
 
 /// The repository as Docker reads it: `docker.io/nginx` is `docker.io/library/nginx`.
-fn repository(host: &Host, image: &Field, input: &mut Input<'_>) -> Option<Repository> {
+fn repository(host: &Host, image: &YamlField, input: &mut Input<'_>) -> Option<Repository> {
     let reference = input.reference(&format!("{host}/{}", image.key), image.line)?;
     if reference.tag.is_some() || reference.digest.is_some() {
         input.hand(image.line, format!("`{}` must not contain a tag, left out", image.key));

@@ -32,7 +32,7 @@ struct Row {
 
 const ROW: Row = Row { feature: "", input: "", images: &[], open: &[], text: &[] };
 
-fn imported(text: &str, options: &Options) -> Imported {
+fn imported(text: &str, options: &ImportOptions) -> Imported {
     let file = InputFile { name: "input".to_owned(), text: text.to_owned() };
     import(&[file], options, None).unwrap_or_else(|error| panic!("{error:?}\n{text}"))
 }
@@ -84,7 +84,7 @@ fn expected(images: &[&str]) -> BTreeSet<String> {
     all
 }
 
-fn check(rows: &[Row], options: &Options) {
+fn check(rows: &[Row], options: &ImportOptions) {
     for row in rows {
         let input = row.input.replace("ECR", ECR).replace("DIGEST", DIGEST);
         let imported = imported(&input, options);
@@ -252,7 +252,7 @@ fn regsync_files_are_translated_to_the_images_that_regsync_copies() {
                 ..ROW
             },
         ],
-        &Options::default(),
+        &ImportOptions::default(),
     );
 }
 
@@ -265,7 +265,7 @@ fn skopeo_files_are_translated_to_the_images_that_skopeo_copies() {
         [("/m", false, ["m/", "m/"]), ("", true, ["registry.example.com/", "quay.io/coreos/"])]
     {
         let to = format!("{ECR}{to}").parse().unwrap();
-        let imported = imported(input, &Options { to: Some(to), scoped });
+        let imported = imported(input, &ImportOptions { to: Some(to), scoped });
         assert_eq!(imported.open, Vec::<String>::new());
         let [example, quay] = prefix;
         let images = [
@@ -311,7 +311,7 @@ fn skopeo_files_are_translated_to_the_images_that_skopeo_copies() {
                 ..ROW
             },
         ],
-        &Options::default(),
+        &ImportOptions::default(),
     );
 }
 
@@ -373,7 +373,7 @@ fn dregsy_files_are_translated_to_the_images_that_dregsy_copies() {
                 ..ROW
             },
         ],
-        &Options::default(),
+        &ImportOptions::default(),
     );
 }
 
@@ -415,7 +415,7 @@ fn image_syncer_files_are_translated_to_the_images_that_image_syncer_copies() {
                 ..ROW
             },
         ],
-        &Options::default(),
+        &ImportOptions::default(),
     );
 }
 
@@ -435,7 +435,7 @@ fn plain_lists_are_read_in_the_forms_that_releases_have() {
             open: &["input:8: `Nginx:1` has uppercase letters"],
             text: &["# docker.io\nnginx = \"1.27\"\n\"rancher/rancher\" = \"v2.9\"\n\n# ghcr.io\n"],
         }],
-        &Options { to: Some(to), scoped: false },
+        &ImportOptions { to: Some(to), scoped: false },
     );
 }
 
@@ -512,7 +512,7 @@ fn unknown_and_broken_files_are_refused_with_their_line() {
         ("# nothing\n", "no image is found in input"),
     ] {
         let file = InputFile { name: "input".to_owned(), text: text.to_owned() };
-        let error = import(&[file], &Options::default(), None).unwrap_err();
+        let error = import(&[file], &ImportOptions::default(), None).unwrap_err();
         assert_eq!(error.kind(), Kind::Configuration, "{text}");
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -525,9 +525,12 @@ fn an_import_into_a_file_keeps_its_comments_and_adds_tags() {
     );
     let list = "nginx:1.26\nnginx:1.27\nredis:7\nquay.io/a/b:1\n";
     let file = |name: &str, text: &str| InputFile { name: name.to_owned(), text: text.to_owned() };
-    let imported =
-        import(&[file("list.txt", list)], &Options::default(), Some(&file("mirror.toml", &into)))
-            .unwrap();
+    let imported = import(
+        &[file("list.txt", list)],
+        &ImportOptions::default(),
+        Some(&file("mirror.toml", &into)),
+    )
+    .unwrap();
     assert_eq!(imported.open, Vec::<String>::new());
     let text = &imported.text;
     for part in [
@@ -549,7 +552,7 @@ fn an_import_into_a_file_keeps_its_comments_and_adds_tags() {
     // the same import again adds nothing to `[images]`
     let again = import(
         &[file("list.txt", "nginx:1.27\nquay.io/a/b:1\n")],
-        &Options::default(),
+        &ImportOptions::default(),
         Some(&file("mirror.toml", text)),
     )
     .unwrap();
@@ -576,7 +579,7 @@ fn many() -> String {
 #[test]
 fn a_large_file_becomes_a_line_for_each_repository() {
     let input = many();
-    let imported = imported(&input, &Options::default());
+    let imported = imported(&input, &ImportOptions::default());
     let lines = imported.text.lines().count();
     assert!(input.lines().count() > 22_000);
     assert!((2_660..2_690).contains(&lines), "{lines}");

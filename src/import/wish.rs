@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 /// The keys of an entry with their values as TOML, such as `platforms` with `["linux/amd64"]`.
-pub(super) type Keys = BTreeMap<&'static str, String>;
+pub(super) type EntryKeys = BTreeMap<&'static str, String>;
 
 /// Tags of a repository that another tool copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub(super) struct Wish {
     pub(super) repository: Repository,
     /// Empty if `keys` select the tags.
     pub(super) tags: Vec<TagWish>,
-    pub(super) target: Option<Target>,
-    pub(super) keys: Keys,
+    pub(super) target: Option<WishTarget>,
+    pub(super) keys: EntryKeys,
 }
 
 impl Wish {
@@ -61,17 +61,20 @@ impl TagWish {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Choice {
     pub(super) tags: Vec<TagWish>,
-    pub(super) keys: Keys,
+    pub(super) keys: EntryKeys,
 }
 
 impl Choice {
     /// Every tag, pre-releases included.
     pub(super) fn every_tag() -> Self {
         let glob = ("glob", list(&["*"]));
-        Self { keys: Keys::from([glob, ("pre_releases", "true".to_owned())]), ..Self::default() }
+        Self {
+            keys: EntryKeys::from([glob, ("pre_releases", "true".to_owned())]),
+            ..Self::default()
+        }
     }
 
-    pub(super) fn select(keys: Keys) -> Self {
+    pub(super) fn select(keys: EntryKeys) -> Self {
         Self { keys, ..Self::default() }
     }
 
@@ -82,7 +85,7 @@ impl Choice {
 
 /// A repository at a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Target {
+pub(super) struct WishTarget {
     pub(super) host: Host,
     /// With its whole path.
     pub(super) repository: Repository,
@@ -90,10 +93,10 @@ pub(super) struct Target {
 
 /// The result of reading one or more inputs.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Findings {
     pub(super) wishes: Vec<Wish>,
     /// The keys of `[registry."HOST"]`.
-    pub(super) registries: BTreeMap<Host, Keys>,
+    pub(super) registries: BTreeMap<Host, EntryKeys>,
     pub(super) notes: Notes,
 }
 
@@ -163,8 +166,8 @@ impl Note {
 /// A reader's view of its file: collects the wishes and the notes.
 pub(super) struct Input<'a> {
     pub(super) file: Rc<str>,
-    pub(super) options: &'a super::Options,
-    pub(super) found: Found,
+    pub(super) options: &'a super::ImportOptions,
+    pub(super) found: Findings,
 }
 
 impl Input<'_> {
@@ -226,13 +229,13 @@ impl Input<'_> {
     }
 
     /// The target with this whole path, like [`Input::reference`].
-    pub(super) fn target(&mut self, host: &Host, path: &str, line: usize) -> Option<Target> {
+    pub(super) fn target(&mut self, host: &Host, path: &str, line: usize) -> Option<WishTarget> {
         let is_ecr = EcrHost::parse(host).is_some();
         let repository = path.parse::<Repository>().and_then(|repository| {
             if is_ecr { repository.check_ecr().map(|()| repository) } else { Ok(repository) }
         });
         match repository {
-            Ok(repository) => Some(Target { host: host.clone(), repository }),
+            Ok(repository) => Some(WishTarget { host: host.clone(), repository }),
             Err(error) => {
                 self.hand(line, format!("the target `{path}` {error}, left out"));
                 None
@@ -241,7 +244,7 @@ impl Input<'_> {
     }
 
     /// Adds the platforms. One that is not a platform is left out, with a note.
-    pub(super) fn platforms(&mut self, keys: &mut Keys, texts: &[(&str, usize)]) {
+    pub(super) fn platforms(&mut self, keys: &mut EntryKeys, texts: &[(&str, usize)]) {
         let mut all = Vec::new();
         for (text, line) in texts {
             match text.parse::<Platform>() {
@@ -296,12 +299,12 @@ impl Input<'_> {
         }
     }
 
-    pub(super) fn registry(&mut self, host: Host) -> &mut Keys {
+    pub(super) fn registry(&mut self, host: Host) -> &mut EntryKeys {
         self.found.registries.entry(host).or_default()
     }
 
     /// Adds a login. A password that the input spells out is not repeated.
-    pub(super) fn login(&mut self, host: &Host, line: usize, login: Login<'_>) {
+    pub(super) fn login(&mut self, host: &Host, line: usize, login: ImportedLogin<'_>) {
         if EcrHost::parse(host).is_some() {
             return self.note(line, "ECR needs no login: ecr-mirror uses the AWS credentials");
         }
@@ -310,7 +313,7 @@ impl Input<'_> {
         let start = if words.starts_with(|c: char| c.is_ascii_digit()) { "REGISTRY_" } else { "" };
         let words = start.to_owned() + &words.to_ascii_uppercase();
         let (username, password) = match (login.username, login.password) {
-            (_, Secret::Written) => {
+            (_, ImportedSecret::Written) => {
                 let [user, password] = ["USERNAME", "PASSWORD"].map(|it| format!("{words}_{it}"));
                 self.hand(
                     line,
@@ -318,11 +321,11 @@ impl Input<'_> {
                 );
                 (optional_variable(&user), optional_variable(&password))
             }
-            (Name::Variable(user), Secret::Variable(password)) => {
+            (Name::Variable(user), ImportedSecret::Variable(password)) => {
                 (optional_variable(&user), optional_variable(&password))
             }
             // a user name requires a password
-            (Name::Written(user), Secret::Variable(password)) => {
+            (Name::Written(user), ImportedSecret::Variable(password)) => {
                 (string(user), Value::from(format!("${{{password}}}")).to_string())
             }
         };
@@ -333,9 +336,9 @@ impl Input<'_> {
 }
 
 /// A user name and a password of an input.
-pub(super) struct Login<'a> {
+pub(super) struct ImportedLogin<'a> {
     pub(super) username: Name<'a>,
-    pub(super) password: Secret,
+    pub(super) password: ImportedSecret,
 }
 
 pub(super) enum Name<'a> {
@@ -344,7 +347,7 @@ pub(super) enum Name<'a> {
     Written(&'a str),
 }
 
-pub(super) enum Secret {
+pub(super) enum ImportedSecret {
     /// The name of an environment variable.
     Variable(String),
     Written,

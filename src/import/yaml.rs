@@ -24,23 +24,23 @@ const MOST_LEVELS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) line: usize,
-    pub(super) content: Content,
+    pub(super) content: YamlContent,
     /// The nodes in it and itself, those of aliases as often as they are repeated.
     size: usize,
 }
 
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum YamlContent {
     Null,
     Scalar(String),
     List(Vec<Rc<Node>>),
     /// The entries in file order; merged ones (`<<`) follow.
-    Map(Vec<Field>),
+    Map(Vec<YamlField>),
 }
 
 /// An entry of a map.
 #[derive(Debug, Clone)]
-pub(super) struct Field {
+pub(super) struct YamlField {
     pub(super) key: String,
     pub(super) line: usize,
     pub(super) value: Rc<Node>,
@@ -48,13 +48,13 @@ pub(super) struct Field {
 
 impl Node {
     /// The entries of a map; empty for other nodes.
-    pub(super) fn fields(&self) -> &[Field] {
-        if let Content::Map(fields) = &self.content { fields } else { &[] }
+    pub(super) fn fields(&self) -> &[YamlField] {
+        if let YamlContent::Map(fields) = &self.content { fields } else { &[] }
     }
 
     /// The items of a list; empty for other nodes.
     pub(super) fn items(&self) -> &[Rc<Node>] {
-        if let Content::List(items) = &self.content { items } else { &[] }
+        if let YamlContent::List(items) = &self.content { items } else { &[] }
     }
 
     /// The value of the last entry with this key.
@@ -63,7 +63,7 @@ impl Node {
     }
 
     pub(super) fn text(&self) -> Option<&str> {
-        if let Content::Scalar(text) = &self.content { Some(text) } else { None }
+        if let YamlContent::Scalar(text) = &self.content { Some(text) } else { None }
     }
 
     /// The text of the entry with this key.
@@ -82,7 +82,7 @@ impl Node {
     }
 
     pub(super) fn is_map(&self) -> bool {
-        matches!(self.content, Content::Map(_))
+        matches!(self.content, YamlContent::Map(_))
     }
 }
 
@@ -91,7 +91,7 @@ struct Open {
     line: usize,
     anchor: usize,
     size: usize,
-    content: Content,
+    content: YamlContent,
     /// The key whose value comes next.
     key: Option<(String, usize)>,
 }
@@ -126,8 +126,11 @@ pub(super) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
             Event::Scalar(text, style, anchor, _) => {
                 let is_null = style == ScalarStyle::Plain
                     && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                let content =
-                    if is_null { Content::Null } else { Content::Scalar(text.into_owned()) };
+                let content = if is_null {
+                    YamlContent::Null
+                } else {
+                    YamlContent::Scalar(text.into_owned())
+                };
                 let node = Rc::new(Node { line, content, size: 1 });
                 if anchor > 0 {
                     anchors.insert(anchor, Rc::clone(&node));
@@ -142,12 +145,12 @@ pub(super) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
                 return Err(wrong(line, &format!("more than {MOST_LEVELS} levels")));
             }
             Event::SequenceStart(_, anchor, _) => {
-                let content = Content::List(Vec::new());
+                let content = YamlContent::List(Vec::new());
                 open.push(Open { line, anchor, size: 1, content, key: None });
                 continue;
             }
             Event::MappingStart(_, anchor, _) => {
-                let content = Content::Map(Vec::new());
+                let content = YamlContent::Map(Vec::new());
                 open.push(Open { line, anchor, size: 1, content, key: None });
                 continue;
             }
@@ -155,7 +158,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
                 let Some(Open { line, anchor, size, mut content, .. }) = open.pop() else {
                     return Err(wrong(line, "is not YAML"));
                 };
-                if let Content::Map(fields) = &mut content {
+                if let YamlContent::Map(fields) = &mut content {
                     merge(fields);
                 }
                 let node = Rc::new(Node { line, content, size });
@@ -172,9 +175,9 @@ pub(super) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
             return Err(wrong(line, &format!("more than {MOST_NODES} values, aliases repeated")));
         }
         match (&mut parent.content, parent.key.take()) {
-            (Content::List(items), _) => items.push(node),
-            (Content::Map(fields), Some((key, line))) => {
-                fields.push(Field { key, line, value: node });
+            (YamlContent::List(items), _) => items.push(node),
+            (YamlContent::Map(fields), Some((key, line))) => {
+                fields.push(YamlField { key, line, value: node });
             }
             (_, None) => {
                 let key = node.text().unwrap_or_default().to_owned();
@@ -183,15 +186,15 @@ pub(super) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
             _ => {}
         }
     }
-    Ok(Rc::new(Node { line: 1, content: Content::Null, size: 1 }))
+    Ok(Rc::new(Node { line: 1, content: YamlContent::Null, size: 1 }))
 }
 
 /// Replaces the merge key `<<` by those entries of its maps that the map itself does not have.
-fn merge(fields: &mut Vec<Field>) {
+fn merge(fields: &mut Vec<YamlField>) {
     let merged: Vec<Rc<Node>> = fields
         .extract_if(.., |field| field.key == "<<")
         .flat_map(|field| match &field.value.content {
-            Content::List(maps) => maps.clone(),
+            YamlContent::List(maps) => maps.clone(),
             _ => vec![field.value],
         })
         .collect();

@@ -3,14 +3,14 @@
 
 use ecr_mirror::{
     Kind,
-    import::{InputFile, Options, import},
+    import::{ImportOptions, InputFile, import},
 };
 use toml::de::DeTable;
 
 use super::engine::Target;
 
 /// Imports the input, and summarizes the result.
-fn read(input: &[u8], options: &Options) -> (bool, usize, usize, usize) {
+fn read(input: &[u8], options: &ImportOptions) -> (bool, usize, usize, usize) {
     let text = String::from_utf8_lossy(input).into_owned();
     let file = InputFile { name: "input".to_owned(), text };
     let imported = match import(&[file], options, None) {
@@ -74,13 +74,13 @@ fn regsync() {
             "!!str ",
         ],
     };
-    target.run(|input| read(input, &Options::default()));
+    target.run(|input| read(input, &ImportOptions::default()));
 }
 
 #[test]
 fn skopeo() {
     let to = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/m".parse().unwrap();
-    let options = Options { to: Some(to), scoped: true };
+    let options = ImportOptions { to: Some(to), scoped: true };
     let target = Target {
         name: "skopeo",
         seeds: &[
@@ -165,7 +165,7 @@ fn dregsy() {
             "/",
         ],
     };
-    target.run(|input| read(input, &Options::default()));
+    target.run(|input| read(input, &ImportOptions::default()));
 }
 
 #[test]
@@ -203,13 +203,13 @@ fn image_syncer() {
             "r.example/",
         ],
     };
-    target.run(|input| read(input, &Options::default()));
+    target.run(|input| read(input, &ImportOptions::default()));
 }
 
 #[test]
 fn image_lists() {
     let to = "r.example/m".parse().unwrap();
-    let options = Options { to: Some(to), scoped: false };
+    let options = ImportOptions { to: Some(to), scoped: false };
     let target = Target {
         name: "image-lists",
         seeds: &[
