@@ -13,13 +13,17 @@ check-fast:
     .ci/run format lint
     cargo test --locked --lib
 
-# Installs docker-registry and skopeo, unless they are in PATH
+# Installs the programs that other recipes need, unless they are in PATH
 packages:
     .ci/run packages
 
 # Installs moto into the target directory, unless it is there
 moto:
     .ci/run moto
+
+# Installs checkers of workflows and schemas into the target directory, unless they are there
+checkers:
+    .ci/run checkers
 
 # Checks the formatting
 format:
@@ -41,6 +45,10 @@ document:
 dependencies:
     .ci/run dependencies
 
+# Checks the workflows, scripts and the Dockerfile
+workflows: checkers
+    .ci/run workflows
+
 # Runs every test; skips the tests of programs that are not installed
 test:
     CI= .ci/run test
@@ -48,3 +56,19 @@ test:
 # Mirrors the example twice; the second run must copy nothing
 example:
     .ci/run example
+
+# Packs the crate for crates.io and installs it from the package
+crate:
+    .ci/run crate
+
+# Builds the binary of a release and checks it
+binary:
+    .ci/run binary
+
+# Builds the container image and runs it; needs root
+image:
+    .ci/run image
+
+# Builds the archive and the Debian package and checks them
+deb:
+    .ci/run deb

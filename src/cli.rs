@@ -8,16 +8,12 @@ pub(crate) mod pull_through;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
-    ArgAction, Args, Parser, Subcommand,
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
+    parser::ValueSource,
 };
 
 use self::exit::{REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
@@ -26,10 +22,11 @@ use crate::{
     import::ImportTarget,
     model::{
         Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms,
-        Repository, Result, Shape, Signatures,
+        Repository, Result, Shape, Signatures, outcome::ExitCodes,
     },
     output::{
         log::{LogFormat, Verbosity},
+        metrics::MetricsFormat,
         progress::ProgressKind,
     },
     sandbox::{BlobMounting, Fault, Profile, fault, profile},
@@ -49,22 +46,24 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Read the configuration from FILE [default: mirror.toml]
+    /// Read the configuration from FILE, `-` for standard input, or `env:NAME` for a variable;
+    /// repeatable: the files are one configuration [default: mirror.toml]
     #[arg(short, long, global = true, value_name = "FILE")]
     #[arg(env = "ECR_MIRROR_CONFIG", hide_env_values = true)]
-    pub config: Option<PathBuf>,
+    pub config: Vec<PathBuf>,
     /// Run against embedded upstream registries and an embedded ECR on loopback; keep their state
     /// in DIR [default DIR: .ecr-mirror-sandbox]
     #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = ".ecr-mirror-sandbox")]
     pub sandbox: Option<PathBuf>,
-    /// Log actions (-v) or every step (-vv) [default: warnings]
+    /// Log actions and list every image (-v), or log every step (-vv) [default: warnings]
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Log errors only, and hide progress unless `--progress` selects a view
+    /// Print nothing if a run succeeds, log errors only, and hide progress unless `--progress`
+    /// selects a view
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Format the log on stderr as text or as JSON, one object a line
+    /// Write stderr as text or as JSON, one object a line
     #[arg(long, global = true, value_name = "text|json", default_value = "text")]
     #[arg(hide_possible_values = true)]
     pub log_format: LogFormat,
@@ -78,10 +77,43 @@ pub struct Global {
     pub color: clap::ColorChoice,
 }
 
+impl Cli {
+    /// Parses a command line. `-c` may be before and after the verb: clap alone would keep the last
+    /// place only.
+    ///
+    /// # Errors
+    /// If the command line is wrong, or asks for help or the version.
+    pub fn parse_line(line: &[OsString]) -> std::result::Result<Self, clap::Error> {
+        let mut cli = Self::try_parse_from(line)?;
+        let before = files_before_verb(line);
+        if !before.is_empty() && before != cli.global.config {
+            cli.global.config.splice(0..0, before);
+        }
+        Ok(cli)
+    }
+}
+
+/// The values of `-c` that are before the verb.
+fn files_before_verb(line: &[OsString]) -> Vec<PathBuf> {
+    let options = Global::augment_args(clap::Command::new("ecr-mirror"));
+    let Ok(matches) = options.allow_external_subcommands(true).try_get_matches_from(line) else {
+        return Vec::new();
+    };
+    match matches.value_source("config") {
+        Some(ValueSource::CommandLine) => {
+            matches.get_many::<PathBuf>("config").into_iter().flatten().cloned().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl Global {
-    /// The configuration file of the commands that need one.
-    pub fn config_file(&self) -> &Path {
-        self.config.as_deref().unwrap_or(Path::new("mirror.toml"))
+    /// The configuration files of the commands that need one.
+    pub fn config_files(&self) -> Vec<PathBuf> {
+        match &self.config[..] {
+            [] => vec![PathBuf::from("mirror.toml")],
+            files => files.to_vec(),
+        }
     }
 
     /// The log level that `-q` and `-v` select.
@@ -114,9 +146,13 @@ pub enum Command {
     /// Mirror one image; reads a configuration file only if one is named
     #[command(after_help = exit::copy())]
     Copy(CopyArgs),
-    /// Validate the configuration offline
+    /// Validate the configuration offline; with `-v`, show an image of each naming rule
     #[command(after_help = exit::status("the configuration is valid", UNWRITTEN, &[WRONG]))]
-    Check,
+    Check(CheckArgs),
+    /// Check credentials, network, permissions, limits and settings before a run; writes nothing
+    /// without `--write`
+    #[command(after_help = exit::examples(exit::DOCTOR) + &exit::doctor())]
+    Doctor(DoctorArgs),
     /// List every selected image and the reference to pull
     #[command(after_help = exit::status("the images are listed", UNLISTED, &[WRONG]))]
     Images(ImagesArgs),
@@ -144,6 +180,12 @@ pub enum Command {
     /// Serve the embedded registries for other clients on loopback, until interrupted
     #[command(after_help = exit::sandbox(&profile::help(), &fault::help()))]
     Sandbox(SandboxArgs),
+    /// Print the JSON schema of `mirror.toml` or of the report, for editors and other programs
+    #[command(after_help = exit::status("the schema is printed", UNWRITTEN, &[USAGE]))]
+    Schema {
+        /// Print the schema of this document
+        document: SchemaDocument,
+    },
     /// Print a completion script for a shell
     #[command(after_help = exit::status("the script is printed", UNWRITTEN, &[USAGE]))]
     Completions {
@@ -196,6 +238,25 @@ pub struct SyncArgs {
     /// Transfer at most N blobs in parallel
     #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
     pub concurrency: usize,
+    /// Write metrics of the run to FILE, or to stdout with `-`; replaces FILE as a whole, also after
+    /// a failure, a signal or a deadline
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub metrics: Option<PathBuf>,
+    /// Write the metrics as Prometheus text, or as one JSON line for CloudWatch (embedded metric
+    /// format)
+    #[arg(long, value_name = "prometheus|emf", default_value = "prometheus", requires = "metrics")]
+    #[arg(hide_possible_values = true)]
+    pub metrics_format: MetricsFormat,
+    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
+    /// where that is not set
+    #[arg(long, value_name = "FILE|auto")]
+    pub summary: Option<PathBuf>,
+    /// Exit with N if the run is incomplete: pull limit or deadline reached
+    #[arg(long, value_name = "N", default_value = "3", value_parser = exit_code())]
+    pub deferred_exit_code: u8,
+    /// Exit with N if images drifted behind immutable tags and none failed
+    #[arg(long, value_name = "N", default_value = "1", value_parser = exit_code())]
+    pub drift_exit_code: u8,
 }
 
 #[derive(Debug, Args)]
@@ -215,12 +276,19 @@ pub struct PlanArgs {
     /// Read manifests even if that counts as a pull, so that the plan shows every number
     #[arg(long)]
     pub resolve: bool,
+    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
+    /// where that is not set
+    #[arg(long, value_name = "FILE|auto")]
+    pub summary: Option<PathBuf>,
     /// Set by `sync --dry-run --deep`.
     #[arg(skip)]
     pub deep: bool,
     /// Set by `sync --dry-run --max-wait`.
     #[arg(skip)]
     pub max_wait: Option<Duration>,
+    /// Set by `sync --dry-run --deferred-exit-code` and `--drift-exit-code`.
+    #[arg(skip)]
+    pub exit_codes: ExitCodes,
 }
 
 #[derive(Debug, Args)]
@@ -285,6 +353,37 @@ impl CopyArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Print the result as JSON on stdout, with its errors and warnings
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Run only the check with this id, or the checks of this group, and those that it depends on;
+    /// repeatable [default: all]
+    #[arg(long, value_name = "ID|GROUP")]
+    pub only: Vec<String>,
+    /// List the checks of this configuration and what each of them asks; run none
+    #[arg(long, conflicts_with_all = ["only", "strict", "write"])]
+    pub list: bool,
+    /// Print JSON instead of lines
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 1 also after a warning
+    #[arg(long)]
+    pub strict: bool,
+    /// Also ask for the actions whose calls write: open an upload that is never completed, and write
+    /// settings of existing repositories back unchanged
+    #[arg(long)]
+    pub write: bool,
+    /// Limit each check to DURATION; all checks run in parallel
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
 pub struct ImagesArgs {
     /// List only images whose name or source matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
@@ -336,6 +435,15 @@ pub enum IamPolicy {
     /// Print the policy for the role that runs `pull-through`
     #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     PullThrough,
+}
+
+/// A document with a JSON schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaDocument {
+    /// The configuration, `mirror.toml`
+    Config,
+    /// The report of `--json` and `--report`
+    Report,
 }
 
 #[derive(Debug, Args)]
@@ -391,6 +499,11 @@ fn one_of<T: Clone + Send + Sync + 'static>(
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new([word, other_word])
         .map(move |given| if given == word { value.clone() } else { other.clone() })
+}
+
+/// An exit status that neither a shell nor a signal uses.
+fn exit_code() -> impl TypedValueParser<Value = u8> {
+    clap::value_parser!(u8).range(0..=125)
 }
 
 /// 1 to 1,024 transfers: more do not help, and each takes about 1 MiB of memory.

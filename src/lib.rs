@@ -7,7 +7,7 @@
 //! mirror.toml ─config→ Config ─select→ [Image]            names only: source, target, tag, platforms
 //!                                         │ plan          digests on both sides, in bulk
 //!                                         ▼
-//!                           UpToDate | Copy(Tree) | Drifted | Failed          ◀── `plan` stops here
+//!                           UpToDate | Archived | Copy(Tree) | Drifted | Failed  ◀── `plan` stops here
 //!                                         │ copy          blobs → children → root → tag
 //!                                         ▼
 //!                                      Outcome → Report → table, JSON, exit status
@@ -21,13 +21,11 @@
 //! modules are public for the program, its tests and its benchmarks only, and may change at any time.
 //!
 //! ```no_run
-//! use std::path::Path;
-//!
 //! use ecr_mirror::{Config, SyncOptions, sync};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let config = Config::load(Path::new("mirror.toml"), &|name| std::env::var(name).ok())?;
+//! let config = Config::load(&["mirror.toml"], &|name| std::env::var(name).ok())?;
 //! let report = sync(&config, &SyncOptions::default()).await?;
 //! println!("{} copied, {} failed", report.totals.copied, report.totals.failed);
 //! # Ok(())
@@ -40,6 +38,7 @@
 //! - `commands`: one module per command: arguments → run → print → exit status.
 //! - `run`: a run of a configuration. Selects the images, opens sources and destinations, mirrors,
 //!   warms the pull-through cache, reports.
+//! - `doctor`: the checks before a run.
 //! - `iam`: the IAM policies that a configuration needs.
 //! - `import`: turns the files of other tools into `mirror.toml`.
 //! - `engine`: plans and copies images. Uses `model` and `remote` only.
@@ -56,7 +55,7 @@
 //! - `sandbox`: embedded registries, upstream and ECR, for `--sandbox` and for the tests.
 //! - `model`: the common types. Pure, no I/O.
 //!
-//! Dependencies point one way: `commands` → `run`, `iam` → `engine`, `pull_through` → `ecr` →
+//! Dependencies point one way: `commands` → `doctor` → `run`, `iam` → `engine`, `pull_through` → `ecr` →
 //! `registry` → `remote` → `model`. Also `layout` → `remote`; `config` and `output` → `model`; `import` →
 //! `config`; `cli` → `import`, `model`, `output`, `sandbox`.
 //!
@@ -76,6 +75,8 @@ pub mod cli;
 pub mod commands;
 #[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
+pub mod doctor;
 #[doc(hidden)]
 pub mod ecr;
 #[doc(hidden)]
@@ -101,6 +102,6 @@ pub mod sandbox;
 pub use config::{Config, ConfigError};
 pub use model::{
     Error, Kind,
-    outcome::{Blobs, Bytes, Outcome, Pulls, Report, Requests, Row, Totals},
+    outcome::{Blobs, Bytes, Outcome, Pulls, Report, Requests, Row, Tool, Totals},
 };
 pub use run::sync::{SyncOptions, sync};

@@ -1,21 +1,5 @@
-//! The program: parses the command line, runs the command, returns its exit status.
+//! The program.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-use ecr_mirror::{cli::Cli, commands};
-
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(cause) => {
-            eprintln!("error: cannot start: {cause}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let status = runtime.block_on(commands::run(cli));
-    // do not wait for threads that still block, such as a credential helper
-    runtime.shutdown_background();
-    ExitCode::from(status)
+fn main() -> std::process::ExitCode {
+    ecr_mirror::commands::main()
 }

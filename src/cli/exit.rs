@@ -36,6 +36,12 @@ pub(super) const IMPORT: Examples = &[
     ("ecr-mirror import sync.yml --to $ECR/mirror > mirror.toml", "the file of skopeo sync"),
 ];
 
+pub(super) const DOCTOR: Examples = &[
+    ("ecr-mirror doctor", "show what would fail, and the fix"),
+    ("ecr-mirror doctor -v --only permissions", "show every action of `iam mirror`"),
+    ("ecr-mirror doctor --strict --json", "fail a pipeline before its run"),
+];
+
 pub(super) const PULL_THROUGH: Examples = &[
     ("ecr-mirror pull-through plan", "show the changes, write nothing"),
     ("ecr-mirror pull-through apply", "show the changes, confirm, apply"),
@@ -58,6 +64,11 @@ pub(super) fn copy() -> String {
     let failed = "the image failed, or drifted behind an immutable tag";
     let incomplete = ("3", "incomplete: the pull limit of the source is reached; retry later");
     examples(COPY) + &status("the image is mirrored", failed, &[USAGE, incomplete, STOPPED])
+}
+
+pub(super) fn doctor() -> String {
+    let failed = "a check failed; with `--strict` also after a warning";
+    status("no check failed", failed, &[WRONG])
 }
 
 pub(super) fn warm() -> String {

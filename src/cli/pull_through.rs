@@ -66,6 +66,10 @@ pub struct PullThroughPlanArgs {
     /// Show the removal of resources of earlier configurations as changes
     #[arg(long)]
     pub prune: bool,
+    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
+    /// where that is not set
+    #[arg(long, value_name = "FILE|auto")]
+    pub summary: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,10 +1,15 @@
 //! `plan`: shows what `sync` would do and cost. Writes nothing.
 
-use super::shared::{mirror_within, read_config_with_warnings, with_saved_report};
+use super::{
+    run_files::RunFiles,
+    shared::{mirror_within, read_expanded_with_warnings, with_saved},
+};
 use crate::{
     cli::{Global, PlanArgs},
+    config::DestinationConfig,
+    ecr::quota,
     engine::{Check, Mode, Options},
-    model::Result,
+    model::{Result, outcome::Report},
     output::{Screen, file, json, table},
     remote::MaxWait,
     run::sync::{ImagesToSync, SyncRequest},
@@ -14,7 +19,14 @@ use crate::{
 const TRANSFERS: usize = 32;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
-    let config = read_config_with_warnings(global, screen)?;
+    let files = RunFiles::open("plan", &global.config_files(), None, args.summary.as_deref())?;
+    let result = plan_images(global, screen, args).await;
+    files.finish(screen, result)
+}
+
+/// Plans, saves and prints. Returns the plan and the exit status.
+async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result<(Report, u8)> {
+    let config = read_expanded_with_warnings(global, screen).await?;
     let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let mode = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };
@@ -23,11 +35,15 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Res
     let request = SyncRequest { config: &config, images, options };
     let max_wait = args.max_wait.map(|limit| MaxWait { limit, deadline: None }).unwrap_or_default();
     let (report, _) = mirror_within(global, screen, request, max_wait).await?;
+    let report = report.with_exit_codes(args.exit_codes);
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
-    screen.print(|out| match args.json {
+    let is_ecr = config.destinations.iter().any(DestinationConfig::is_ecr);
+    let put_rate = quota::steady_rate("PutImage").filter(|_| is_ecr);
+    let printed = screen.print(|out| match args.json {
         true => json::write(out, &report),
-        false => table::plan(out, &report, screen.width()),
-    })?;
-    Ok(with_saved_report(screen, report.exit, &saved))
+        false => table::plan(out, &report, &screen.view(global.verbose > 0), put_rate),
+    });
+    let exit = with_saved(screen, with_saved(screen, report.exit, &printed), &saved);
+    Ok((report, exit))
 }

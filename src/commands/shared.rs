@@ -2,25 +2,33 @@
 
 use std::{convert::Infallible, future::pending, process, time::Duration};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     cli::Global,
-    config::Config,
+    config::{Config, ConfigError, DestinationConfig},
     engine::{Shutdown, signals},
     model::{Error, Kind, Result, outcome::Report},
-    output::{Screen, error, json, log::LogFormat, progress::ProgressView, table},
+    output::{
+        Screen,
+        destinations::{DestinationName, Destinations},
+        error, json,
+        log::LogFormat,
+        progress::{ProgressKind, ProgressView},
+        table,
+    },
     remote::MaxWait,
     run::{
         lock_file::LockFile,
         registries::Registries,
         sync::{SyncRequest, run_with_lock},
+        wildcards,
     },
 };
 
 /// Connections to a registry in parallel, for commands that transfer no blob.
-const CONNECTIONS: usize = 8;
+pub(super) const CONNECTIONS: usize = 8;
 
 /// The time that the output of an ended run has after a signal.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
@@ -30,22 +38,54 @@ pub(crate) fn exit_status(error: &Error) -> u8 {
     if error.kind() == Kind::Configuration { 2 } else { 1 }
 }
 
-/// Reads the configuration file. The message of the error is the whole explanation.
+/// Reads the configuration files. The message of the error is the whole explanation.
 pub(crate) fn read_config(global: &Global) -> Result<Config> {
-    let environment = |name: &str| std::env::var(name).ok();
-    Config::load(global.config_file(), &environment).map_err(|error| {
+    load_config(global).map_err(|error| {
         let text = error.to_string();
         Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
     })
 }
 
-/// Reads the configuration file and prints its warnings.
+/// Reads the configuration files.
+pub(super) fn load_config(global: &Global) -> std::result::Result<Config, ConfigError> {
+    Config::load(&global.config_files(), &|name| std::env::var(name).ok())
+}
+
+/// Reads the configuration files, and asks the registries for the repositories of sources with a `*`.
+pub(crate) async fn read_expanded_config(global: &Global) -> Result<Config> {
+    expand(global, read_config(global)?).await
+}
+
+/// The configuration with the repositories of sources with a `*`.
+pub(crate) async fn expand(global: &Global, config: Config) -> Result<Config> {
+    if config.wildcards.is_empty() {
+        return Ok(config);
+    }
+    let registries = Registries::open(global.sandbox.as_deref(), &config, CONNECTIONS).await?;
+    let expanded = wildcards::expand(&registries, config).boxed().await;
+    registries.close().await;
+    expanded
+}
+
+/// Reads the configuration files and prints their warnings.
 pub(crate) fn read_config_with_warnings(global: &Global, screen: &Screen) -> Result<Config> {
     let config = read_config(global)?;
-    for warning in &config.warnings {
-        error::warn(screen, warning);
-    }
+    print_warnings(screen, &config);
     Ok(config)
+}
+
+/// Does the same as [`read_expanded_config`], and prints the warnings.
+pub(crate) async fn read_expanded_with_warnings(
+    global: &Global,
+    screen: &Screen,
+) -> Result<Config> {
+    let config = read_expanded_config(global).await?;
+    print_warnings(screen, &config);
+    Ok(config)
+}
+
+fn print_warnings(screen: &Screen, config: &Config) {
+    config.warnings.iter().for_each(|warning| error::warn(screen, warning));
 }
 
 /// Opens the registries for `run` and closes them after it.
@@ -54,7 +94,7 @@ pub(crate) async fn with_registries<T>(
     config: &Config,
     run: impl AsyncFnOnce(&Registries) -> Result<T>,
 ) -> Result<T> {
-    let screen = Screen::new(global.color);
+    let screen = Screen::new(global.color, global.log_format);
     let registries = open_registries(global, &screen, config, CONNECTIONS).await?;
     let result = run(&registries).await;
     registries.close().await;
@@ -74,30 +114,43 @@ async fn open_registries(
     if let (Some(directory), false) = (sandbox, global.quiet) {
         let state = directory.display();
         let text = format!("sandbox: nothing real is touched; the state is in `{state}`");
-        match global.log_format {
-            LogFormat::Json => tracing::warn!("{text}"),
-            LogFormat::Text => screen.tell(|out| writeln!(out, "{text}")),
-        }
+        screen.tell_lines(|out| writeln!(out, "{text}"));
     }
     Ok(registries)
 }
 
-/// Prints the report of a run on stdout.
-pub(crate) fn print_report(screen: &Screen, report: &Report, as_json: bool) -> Result<()> {
-    screen.print(|out| match as_json {
-        true => json::write(out, report),
-        false => table::sync(out, report, screen.width()),
-    })
+/// Prints the report of a run on stdout. With `--quiet` it is printed on stderr, and only if the run
+/// did not succeed. With `--json` the rows that need attention are printed on stderr.
+pub(crate) fn print_report(
+    global: &Global,
+    screen: &Screen,
+    report: &Report,
+    as_json: bool,
+) -> Result<()> {
+    let (stdout, stderr) = (screen.view(global.verbose > 0), screen.view_of_stderr(false));
+    let is_json_log = global.log_format == LogFormat::Json;
+    match (as_json, global.quiet, report.exit) {
+        (false, false, _) => return screen.print(|out| table::sync(out, report, &stdout)),
+        (false, true, 0) => return Ok(()),
+        (false, true, _) => screen.tell(|out| table::sync(out, report, &stderr)),
+        // a JSON log has a line for each of them already
+        (true, ..) if is_json_log && global.progress() != ProgressKind::None => {}
+        (true, quiet, exit) if !(quiet && exit == 0) => {
+            screen.tell(|out| table::attention(out, report, &stderr));
+        }
+        (true, ..) => {}
+    }
+    if as_json { screen.print(|out| json::write(out, report)) } else { Ok(()) }
 }
 
-/// The exit status of a run after an attempt to save its report: a failure is printed, and counts as
-/// one of the run.
-pub(crate) fn with_saved_report(screen: &Screen, exit: u8, saved: &Result<Option<()>>) -> u8 {
+/// The exit status of a run after an attempt to write one of its results: a failure is printed, and
+/// counts as one of the run. A signal's status stays.
+pub(crate) fn with_saved<T>(screen: &Screen, exit: u8, saved: &Result<T>) -> u8 {
     match saved {
         Ok(_) => exit,
         Err(failure) => {
             error::print(screen, failure);
-            if exit == 3 { 1 } else { exit.max(1) }
+            if exit > 128 { exit } else { 1 }
         }
     }
 }
@@ -121,6 +174,8 @@ pub(crate) async fn mirror_within(
 ) -> Result<(Report, LockFile)> {
     let deadline = max_wait.deadline;
     let SyncRequest { config, options, .. } = &request;
+    let name = |to: &DestinationConfig| DestinationName::new(&to.registry, to.prefix.as_ref());
+    screen.set_destinations(Destinations::new(config.destinations.iter().map(name).collect()));
     let registries = open_registries(global, screen, config, options.transfers).await?;
     let registries = registries.waiting(max_wait);
     let progress = ProgressView::start(global.progress(), screen);
@@ -128,7 +183,7 @@ pub(crate) async fn mirror_within(
     let report = tokio::select! {
         // polled first, so that the signals are watched before the first request
         biased;
-        error = watch_signals(&shutdown) => return Err(error),
+        error = watch_signals(global, screen, &shutdown) => return Err(error),
         report = run_with_lock(&registries, request, progress.observer(), &shutdown) => report,
         never = watch_deadline(deadline, &shutdown) => match never {},
     };
@@ -151,11 +206,25 @@ fn exit_at_next_signal() {
     });
 }
 
-/// Ends the run on SIGHUP, SIGINT and SIGTERM. Resolves only if the signals cannot be received.
-pub(crate) async fn watch_signals(shutdown: &Shutdown) -> Error {
-    match shutdown.watch_signals().await {
-        Ok(never) => match never {},
-        Err(cause) => Error::new(Kind::Unavailable, "cannot receive signals").because(cause),
+/// Ends the run on SIGHUP, SIGINT and SIGTERM, and says so at once. Resolves only if the signals
+/// cannot be received.
+pub(crate) async fn watch_signals(global: &Global, screen: &Screen, shutdown: &Shutdown) -> Error {
+    let announce = async {
+        shutdown.stopping().await;
+        if shutdown.interrupt().is_some() && !global.quiet {
+            let text = "stopping: what is running has 10 s to finish; a second signal ends it now";
+            screen.tell_lines(|out| writeln!(out, "{text}"));
+        }
+        pending().await
+    };
+    tokio::select! {
+        // polled first, so that the signals are watched before the first request
+        biased;
+        watched = shutdown.watch_signals() => match watched {
+            Ok(never) => match never {},
+            Err(cause) => Error::new(Kind::Unavailable, "cannot receive signals").because(cause),
+        },
+        error = announce => error,
     }
 }
 

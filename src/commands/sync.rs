@@ -4,11 +4,17 @@ use std::path::Path;
 
 use tokio::time::Instant;
 
-use super::shared::{mirror_within, print_report, read_config, with_saved_report};
+use super::{
+    run_files::{MetricsTarget, RunFiles},
+    shared::{mirror_within, print_report, read_expanded_config, with_saved},
+};
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Check, Mode, Options},
-    model::{Error, Kind, Result, outcome::Report},
+    model::{
+        Error, Kind, Result,
+        outcome::{ExitCodes, Report},
+    },
     output::{Screen, error, file, json},
     remote::MaxWait,
     run::{
@@ -18,7 +24,7 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8> {
-    let deadline = args.deadline.and_then(|after| Instant::now().checked_add(after));
+    let exit_codes = ExitCodes { deferred: args.deferred_exit_code, drift: args.drift_exit_code };
     if args.dry_run {
         let plan = PlanArgs {
             only: args.only,
@@ -26,12 +32,35 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
             report: args.report,
             locked: args.locked,
             resolve: false,
+            summary: args.summary,
             deep: args.deep,
             max_wait: Some(args.max_wait),
+            exit_codes,
         };
         return super::plan::run(global, screen, plan).await;
     }
-    let config = read_config(global)?;
+    let metrics = args.metrics.clone();
+    let metrics = metrics.map(|path| MetricsTarget { path, format: args.metrics_format });
+    if args.json && metrics.as_ref().is_some_and(MetricsTarget::is_stdout) {
+        let problem = "`--metrics -` and `--json` both write to stdout";
+        return Err(Error::new(Kind::Configuration, problem)
+            .hint("write `--metrics FILE`, or `--report FILE` instead of `--json`"));
+    }
+    let summary = args.summary.as_deref();
+    let files = RunFiles::open("sync", &global.config_files(), metrics, summary)?;
+    let result = mirror_images(global, screen, args, exit_codes).await;
+    files.finish(screen, result)
+}
+
+/// Mirrors, saves and prints. Returns the report and the exit status.
+async fn mirror_images(
+    global: &Global,
+    screen: &Screen,
+    args: SyncArgs,
+    exit_codes: ExitCodes,
+) -> Result<(Report, u8)> {
+    let deadline = args.deadline.and_then(|after| Instant::now().checked_add(after));
+    let config = read_expanded_config(global).await?;
     let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
@@ -40,14 +69,16 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
     let request = SyncRequest { config: &config, images, options };
     let max_wait = MaxWait { limit: args.max_wait, deadline };
     let (report, lock) = mirror_within(global, screen, request, max_wait).await?;
+    let report = report.with_exit_codes(exit_codes);
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     let locked = args.lock.as_deref().map(|path| save_lock(path, &lock, &report)).transpose();
-    print_report(screen, &report, args.json)?;
+    let printed = print_report(global, screen, &report, args.json);
     if let Err(error) = &locked {
         error::print(screen, error);
     }
-    Ok(with_saved_report(screen, report.exit, &saved).max(u8::from(locked.is_err())))
+    let exit = with_saved(screen, with_saved(screen, report.exit, &printed), &saved);
+    Ok((report, exit.max(u8::from(locked.is_err()))))
 }
 
 /// Saves the lock file if every image succeeded.

@@ -15,11 +15,12 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::{caller::principal, pages, session::AwsSession, settings::field};
+use super::{api::Api, caller::principal, pages, session::AwsSession, settings::field};
 use crate::{
     model::{
         EcrHost, Error, Host, Kind, Result,
         ecr_settings::{AccountSettings, ScanKind, Scanning},
+        hints,
         setting_change::{Action, Field, SettingChange, Subject},
     },
     remote::{Apply, Mounting},
@@ -67,12 +68,10 @@ impl EcrAccount {
 
     async fn query_mounting(&self) -> Mounting {
         let api = &self.session.api;
-        let get = |ecr: Client| ecr.get_account_setting().name(BLOB_MOUNTING).send();
-        let answer = api.call_with(api.short_retry(), "GetAccountSetting", get).await;
         let region = api.region();
-        match answer {
-            Ok(answer) if answer.value() == Some("ENABLED") => return Mounting::OnceCommitted,
-            Ok(_) => tracing::info!(
+        match mounts(api).await {
+            Ok(true) => return Mounting::OnceCommitted,
+            Ok(false) => tracing::info!(
                 region,
                 "blob mounting is off: shared layers are uploaded to each repository; set \
                  `blob_mounting = true` in `[destination.account]`, or run `aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED`"
@@ -106,6 +105,13 @@ impl EcrAccount {
     }
 }
 
+/// Returns `true` if the account mounts blobs of one repository into another.
+pub(crate) async fn mounts(api: &Api) -> Result<bool> {
+    let get = |ecr: Client| ecr.get_account_setting().name(BLOB_MOUNTING).send();
+    let answer = api.call_with(api.short_retry(), "GetAccountSetting", get).await?;
+    Ok(answer.value() == Some("ENABLED"))
+}
+
 /// Compares the account's settings with the configured ones and, with [`Apply::Change`], writes
 /// those that differ. Returns the change; `None` if nothing differs.
 pub(crate) async fn reconcile(
@@ -130,7 +136,7 @@ struct AccountChange<'a> {
 
 impl AccountChange<'_> {
     async fn reconcile(&self, host: &Host, apply: Apply) -> Result<Option<SettingChange>> {
-        let name = own_account(self.session, host, "`[destination.account]`").await?;
+        let name = own_account(self.session, host, hints::ACCOUNT_SETTINGS).await?;
         let mounting = self.blob_mounting(apply).await?;
         let exclusion = self.pull_time_exclusion(apply).await?;
         let fields: Vec<_> =
@@ -258,9 +264,7 @@ pub(crate) async fn own_account(
             Kind::Configuration,
             format!("the registry is in account {wanted}, the credentials are of account {own}"),
         )
-        .hint(format!(
-            "set the destination's `role_arn` to a role in account {wanted}, or remove {feature}"
-        ))),
+        .hint(hints::own_account(&wanted, feature))),
         (Some(own), _) | (None, Some(own)) => Ok(own),
         // an emulator that names itself
         (None, None) => Ok(named.map_or_else(|| host.to_string(), |host| host.to_string())),

@@ -1,5 +1,8 @@
 //! The IAM role or user whose credentials a session has.
 
+use std::time::SystemTime;
+
+use aws_sdk_ecr::config::ProvideCredentials;
 use aws_sdk_sts::Client;
 
 use super::session::AwsSession;
@@ -10,14 +13,33 @@ pub(super) async fn principal(session: &AwsSession) -> Result<String> {
     if let Some(role) = &session.api.identity().role_arn {
         return Ok(role.clone());
     }
-    let client = Client::new(&session.config);
-    let get = || client.get_caller_identity().send();
-    let answer = session.call("sts", "GetCallerIdentity", get).await?;
-    let arn = answer.arn().unwrap_or_default();
-    role_or_user(arn).ok_or_else(|| {
+    let CallerIdentity { arn, .. } = identity(session).await?;
+    role_or_user(&arn).ok_or_else(|| {
         Error::new(Kind::Configuration, format!("`{arn}` is neither a role nor a user of IAM"))
             .hint("set a role for the destination: `role_arn = \"arn:aws:iam::…:role/…\"`")
     })
+}
+
+/// The identity that AWS sees behind the session's credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallerIdentity {
+    /// The ARN of the user, or of the role's session.
+    pub(crate) arn: String,
+    /// The time at which the credentials expire, if they say so.
+    pub(crate) expiry: Option<SystemTime>,
+}
+
+/// Asks AWS for the identity. Needs no permission.
+pub(crate) async fn identity(session: &AwsSession) -> Result<CallerIdentity> {
+    let client = Client::new(&session.config);
+    let get = || client.get_caller_identity().send();
+    let answer = session.call("sts", "GetCallerIdentity", get).await?;
+    let found = match session.config.credentials_provider() {
+        Some(provider) => provider.provide_credentials().await.ok(),
+        None => None,
+    };
+    let arn = answer.arn.unwrap_or_default();
+    Ok(CallerIdentity { arn, expiry: found.and_then(|credentials| credentials.expiry()) })
 }
 
 /// The role or user of a session's ARN.

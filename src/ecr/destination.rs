@@ -125,6 +125,14 @@ impl Ecr {
         )
     }
 
+    pub(crate) fn session(&self) -> &Arc<AwsSession> {
+        &self.session
+    }
+
+    pub(crate) fn repositories(&self) -> &EcrRepositories {
+        &self.repositories
+    }
+
     pub(crate) fn images(&self) -> &Images {
         &self.images
     }

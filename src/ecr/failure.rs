@@ -12,7 +12,7 @@ use aws_sdk_ecr::{
 };
 
 use super::identity::Identity;
-use crate::model::{Error, Kind};
+use crate::model::{Error, Kind, hints};
 pub(crate) use error_kinds::kind_of;
 
 /// Limit for a text of AWS in an error, in characters.
@@ -51,6 +51,7 @@ where
             let name = error.code().unwrap_or(&unnamed);
             let kind = kind_of(name, status);
             let error = failed(kind, named(name, error.message())).after(retry_after(error));
+            let error = if kind == Kind::Unauthorized { error.of_identity() } else { error };
             match hint(kind, name, call) {
                 Some(hint) => error.hint(hint),
                 None => error,
@@ -103,8 +104,7 @@ pub(super) fn explain_image_quota(error: Error, count: Option<usize>) -> Error {
         None if is_quota => "the repository is full".to_owned(),
         None => return explain_denied(error),
     };
-    let quota = "its quota `Images per repository` (Service Quotas, L-03A36CE1)";
-    let fix = "delete images (a `lifecycle` does), or request a higher quota";
+    let (quota, fix) = (hints::IMAGE_QUOTA, hints::FEWER_IMAGES);
     if is_quota {
         let message = "the repository is at its quota of images";
         return Error::new(Kind::Quota, message)
@@ -137,7 +137,7 @@ fn hint(kind: Kind, name: &str, call: &CallContext<'_>) -> Option<String> {
             ));
         }
         Kind::Unauthorized if name.contains("Signature") || name == "RequestExpired" => {
-            "check the secret access key and this machine's clock"
+            hints::CLOCK
         }
         Kind::Unauthorized => return Some(sign_in(call.identity)),
         Kind::Quota => "request a higher quota for the account in the Service Quotas console",
@@ -186,9 +186,13 @@ fn without_credentials(identity: &Identity, cause: &(dyn StdError + 'static)) ->
                 "allow this identity (and its `external_id`) in the role's trust policy, and grant it `sts:AssumeRole`; without credentials, {sign_in}"
             ),
         ),
+        // the SDK's text names the same providers, each in a sentence
+        None if cause.contains("no credentials found in chain") => {
+            (format!("no AWS credentials (tried {providers})"), sign_in)
+        }
         None => (format!("no AWS credentials (tried {providers}): {cause}"), sign_in),
     };
-    Error::new(Kind::Unauthorized, problem).hint(hint)
+    Error::new(Kind::Unauthorized, problem).hint(hint).of_identity()
 }
 
 /// The error of the HTTP client, if the request got no response.

@@ -24,6 +24,12 @@ pub(crate) const PUBLISHED: [(&str, u32); 8] = [
 const STEADY: f64 = 0.8;
 const BURST: f64 = 0.2;
 
+/// The requests of the action that a run sends a second; `None` without a published rate.
+pub(crate) fn steady_rate(action: &str) -> Option<f64> {
+    let (_, rate) = PUBLISHED.into_iter().find(|(published, _)| *published == action)?;
+    Some(f64::from(rate) * STEADY)
+}
+
 /// The rate limiter of each action, for one identity in one region.
 #[derive(Debug)]
 pub(crate) struct Quotas(HashMap<&'static str, Arc<RateLimiter>>);

@@ -60,7 +60,7 @@ impl RepositoryApi {
 
     /// Describes the repository; [`Kind::RepositoryMissing`] if it is missing. One name a call: an
     /// unknown one fails all others.
-    pub(super) async fn describe(&self, repository: &Repository) -> Result<Described> {
+    pub(crate) async fn describe(&self, repository: &Repository) -> Result<Described> {
         let describe = |ecr: Client| self.describe_request(&ecr, repository).send();
         let answer = self.api.call("DescribeRepositories", describe).await?;
         let described = answer.repositories.into_iter().flatten().next();
@@ -103,6 +103,26 @@ impl RepositoryApi {
         Ok(answer.await?.tags.into_iter().flatten().map(|tag| (tag.key, tag.value)).collect())
     }
 
+    /// The repository's lifecycle policy; `None` if it has none.
+    pub(crate) async fn lifecycle(&self, repository: &Repository) -> Result<Option<Value>> {
+        let missing = "LifecyclePolicyNotFoundException";
+        let answer = self.api.call_unless(missing, "GetLifecyclePolicy", |ecr| {
+            in_repository!(ecr.get_lifecycle_policy(), self.account, repository).send()
+        });
+        let policy = answer.await?.and_then(|answer| answer.lifecycle_policy_text);
+        Ok(policy.as_deref().and_then(document))
+    }
+
+    /// The repository's own policy; `None` if it has none.
+    pub(crate) async fn policy(&self, repository: &Repository) -> Result<Option<Value>> {
+        let missing = "RepositoryPolicyNotFoundException";
+        let answer = self.api.call_unless(missing, "GetRepositoryPolicy", |ecr| {
+            in_repository!(ecr.get_repository_policy(), self.account, repository).send()
+        });
+        let policy = answer.await?.and_then(|answer| answer.policy_text);
+        Ok(policy.as_deref().and_then(document))
+    }
+
     /// Reads the policies that `written` contains into `current`.
     pub(crate) async fn read_policies(
         &self,
@@ -110,22 +130,11 @@ impl RepositoryApi {
         written: &RepositorySettings,
         current: &mut CurrentSettings,
     ) -> Result<()> {
-        let (api, account) = (&self.api, &self.account);
         if written.lifecycle.is_some() {
-            let missing = "LifecyclePolicyNotFoundException";
-            let answer = api.call_unless(missing, "GetLifecyclePolicy", |ecr| {
-                in_repository!(ecr.get_lifecycle_policy(), account, repository).send()
-            });
-            let policy = answer.await?.and_then(|answer| answer.lifecycle_policy_text);
-            current.lifecycle = policy.as_deref().and_then(document);
+            current.lifecycle = self.lifecycle(repository).await?;
         }
         if written.policy.is_some() {
-            let missing = "RepositoryPolicyNotFoundException";
-            let answer = api.call_unless(missing, "GetRepositoryPolicy", |ecr| {
-                in_repository!(ecr.get_repository_policy(), account, repository).send()
-            });
-            let policy = answer.await?.and_then(|answer| answer.policy_text);
-            current.policy = policy.as_deref().and_then(document);
+            current.policy = self.policy(repository).await?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Destinations with the same identity and region share a session: its login, its credentials and
 //! its quotas. Opening a session reads files only. Missing credentials fail the first call.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use aws_config::{
     AppName, BehaviorVersion, Region, SdkConfig, environment, meta::region,
@@ -11,8 +11,12 @@ use aws_config::{
     provider_config::ProviderConfig, retry::RetryConfig, sts::AssumeRoleProvider,
     timeout::TimeoutConfig,
 };
-use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_ecr::config::{
+    Credentials, SharedCredentialsProvider,
+    endpoint::{DefaultResolver, Params, ResolveEndpoint},
+};
 use tokio::sync::Mutex;
+use url::Url;
 
 use super::{
     api::{Api, SdkCall, unless},
@@ -22,7 +26,7 @@ use super::{
     sdk_http::{SdkHttp, recorded},
 };
 use crate::{
-    model::Result,
+    model::{Error, Kind, Result},
     registry::{KnownSecrets, Network, Transport},
     remote::HostContext,
 };
@@ -42,6 +46,8 @@ pub struct AwsSession {
     pub login: Arc<EcrLogin>,
     /// The configuration of further AWS clients.
     pub config: SdkConfig,
+    /// The endpoint of ECR's API; `None` for the region's.
+    endpoint: Option<String>,
 }
 
 impl AwsSession {
@@ -56,15 +62,18 @@ impl AwsSession {
         let http = SdkHttp::new(trusting(&transport, &identity).await, secrets.clone());
         let config = configure(&identity, network, http, &secrets).await;
         let mut ecr = aws_sdk_ecr::config::Builder::from(&config);
+        let mut named = config.endpoint_url().map(str::to_owned);
         if let (Network::Direct, Some(endpoint)) = (network, &identity.endpoint_url) {
             // a custom endpoint cannot be combined with FIPS or dual-stack
             ecr = ecr.endpoint_url(endpoint.as_str()).use_fips(false).use_dual_stack(false);
+            named = Some(endpoint.to_string());
         }
         let region = config.region().map_or(FALLBACK_REGION, Region::as_ref).to_owned();
         let client = aws_sdk_ecr::Client::from_conf(ecr.build());
         let context = Arc::new(context.for_host(&format!("AWS in {region}")));
         let api = Arc::new(Api::new(client, identity, region, context, secrets));
-        Self { login: Arc::new(EcrLogin::new(Arc::clone(&api))), api, config }
+        let login = Arc::new(EcrLogin::new(Arc::clone(&api)));
+        Self { api, login, config, endpoint: named }
     }
 
     /// Calls another AWS service than ECR: counts, retries and explains as [`Api::call`] does.
@@ -91,12 +100,34 @@ impl AwsSession {
         self.call(service, action, || unless(expected, send())).await
     }
 
+    /// The URL of ECR's API that the session calls.
+    pub(crate) async fn endpoint(&self) -> Result<Url> {
+        let identity = self.api.identity();
+        let url = match &self.endpoint {
+            Some(url) => url.clone(),
+            None => {
+                let params = Params::builder().region(self.api.region());
+                let params = params.use_fips(identity.fips).use_dual_stack(identity.dual_stack);
+                let params = params.build().map_err(no_endpoint)?;
+                let resolver = DefaultResolver::new();
+                let endpoint = resolver.resolve_endpoint(&params).await;
+                endpoint.map_err(|error| no_endpoint(&*error))?.url().to_owned()
+            }
+        };
+        Url::parse(&url).map_err(no_endpoint)
+    }
+
     /// The client of Secrets Manager in the session's region.
     pub fn secrets(&self) -> aws_sdk_secretsmanager::Client {
         let region = Region::new(self.api.region().to_owned());
         let config = aws_sdk_secretsmanager::config::Builder::from(&self.config).region(region);
         aws_sdk_secretsmanager::Client::from_conf(config.build())
     }
+}
+
+fn no_endpoint(cause: impl fmt::Display) -> Error {
+    Error::new(Kind::Configuration, format!("the region has no endpoint of ECR: {cause}"))
+        .hint("check the region of the destination")
 }
 
 /// The sessions of a run; each identity has one.

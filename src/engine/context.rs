@@ -1,7 +1,7 @@
 //! The state that all images of a run share, besides the registries: its mode, its observer, its
 //! shutdown, the limit on images, and the settings that it changed.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -11,7 +11,7 @@ use super::{
     shutdown::Shutdown,
 };
 use crate::model::{
-    Image, Location, SettingChange, TagOrDigest, Target,
+    DestinationId, Error, Image, Location, SettingChange, TagOrDigest, Target,
     event::{Event, Observer},
     outcome::{Outcome, Row},
 };
@@ -27,6 +27,8 @@ pub(crate) struct RunContext {
     /// claims blobs only while it holds a permit.
     pub(crate) copies: Arc<Semaphore>,
     pub(crate) changes: Mutex<Vec<SettingChange>>,
+    /// The destinations that the identity cannot use.
+    pub(crate) unusable: Mutex<BTreeMap<DestinationId, Error>>,
     /// The locations of the destinations, by [`DestinationId`](crate::model::DestinationId).
     pub(crate) locations: Vec<Location>,
 }
@@ -46,7 +48,7 @@ impl RunContext {
     }
 
     pub(crate) fn warn(&self, subject: String, text: String) {
-        self.observer.observe(&Event::Warning { subject, text });
+        self.observer.observe(&Event::Warning { subject, text, is_in_report: false });
     }
 
     pub(crate) fn finished(&self, rows: &[Row]) {

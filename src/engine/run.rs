@@ -1,10 +1,11 @@
 //! Runs all images: starts them in the configuration's order, and plans and copies each on its own.
 //!
-//! Limits the images in progress, so memory does not grow with the length of the list. Each image
-//! ends in one row per target, whatever happens to the others.
+//! Limits the images in progress, so that their manifests and blobs in memory do not grow with the
+//! length of the list. Each image ends in one row per target, whatever happens to the others.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    iter,
     sync::Arc,
 };
 
@@ -27,18 +28,23 @@ use super::{
     options::{Check, Endpoint, Endpoints, Mode, Options},
     shutdown::Shutdown,
     state::{
+        pull_budget::UNKNOWN_PULLS,
         repository::{self, SourceRepository, TargetRepository},
         source::SourceRegistry,
     },
 };
 use crate::{
     model::{
-        Archived, DestinationId, Error, Image, Kind, Location, Repository, Result, SettingChange,
-        Signatures, TagOrDigest,
-        event::{Event, Observer, Progress},
-        outcome::{Blobs, Outcome, Pulls, Row},
+        Archived, Attestations, DestinationId, Error, Filter, Image, Kind, Location, Platforms,
+        Repository, Result, SettingChange, Shape, Signatures, TagOrDigest,
+        event::{Event, Observer},
+        outcome::{Blobs, Bounds, Outcome, Pulls, Row},
     },
-    remote::{Destination, SideContexts, Source, index_walk::Tree},
+    remote::{
+        Destination, SideContexts, Source,
+        current::{self, work_for},
+        index_walk::Tree,
+    },
 };
 
 /// The result of a run. Requests and bytes are in its [`SideContexts`].
@@ -51,15 +57,19 @@ pub struct Summary {
     pub changes: Vec<SettingChange>,
     /// Blob bytes that a plan would read; `None` if only a pull could tell.
     pub bytes_to_read: Option<u64>,
+    /// The manifests that a plan would push.
+    pub manifests: Bounds,
     /// The registries that limit pulls.
     pub pulls: Vec<Pulls>,
+    /// The destinations that the run could not use, with the reason.
+    pub unusable: BTreeMap<DestinationId, Error>,
 }
 
 impl Summary {
     /// The result of a run that ended before it reached a registry.
     pub fn not_started(rows: Vec<Row>) -> Self {
-        let (blobs, changes, pulls) = Default::default();
-        Self { rows, blobs, changes, bytes_to_read: Some(0), pulls }
+        let (blobs, changes, manifests, pulls, unusable) = Default::default();
+        Self { rows, blobs, changes, bytes_to_read: Some(0), manifests, pulls, unusable }
     }
 
     /// Adds changes, and sorts all by registry and name.
@@ -102,6 +112,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 shutdown,
                 copies: Arc::new(Semaphore::new(2 * transfers.max(4))),
                 changes: Mutex::default(),
+                unusable: Mutex::default(),
                 locations: endpoints.destinations.iter().map(|it| it.location.clone()).collect(),
             },
             destinations: endpoints.destinations,
@@ -122,7 +133,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let Some(permit) = self.context.shutdown.permit(&permits).await else { break };
             let mirror = Arc::clone(&self);
             let task = async move {
-                let result = mirror.mirror_image(&job).await;
+                let (image, rows) = (job.image.origin.to_string(), job.targets.len());
+                let work = mirror.mirror_image(&job);
+                let result = work_for(&*mirror.context.observer, image, rows, work).await;
                 mirror.context.finished(&result.rows);
                 drop(permit);
                 result
@@ -156,24 +169,39 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         // the sources of the images whose manifests a plan did not read
         let unread = images.iter().zip(&results).filter(|(_, it)| it.bytes_to_read.is_none());
         let unread = unread.map(|(image, _)| &image.origin.location).collect();
-        let pulls = self.pulls(&unread);
+        let pulls = self.pulls(&unread, images, &results);
+        let manifests = results.iter().map(|result| result.manifests).sum();
         let rows = results.into_iter().flat_map(|result| result.rows).collect();
         let TransferLimits { present, mounted, pushed, .. } = &self.limits;
         let [present, mounted, pushed] =
             [present, mounted, pushed].map(|count| unread.is_empty().then(|| count.value()));
         let (blobs, changes) = (Blobs { present, mounted, pushed }, Vec::new());
-        let mut summary = Summary { rows, blobs, changes, bytes_to_read, pulls };
+        let unusable = self.context.unusable.lock().clone();
+        let mut summary =
+            Summary { rows, blobs, changes, bytes_to_read, manifests, pulls, unusable };
         summary.add_changes(self.context.changes.lock().clone());
         summary
     }
 
-    fn pulls(&self, unread: &HashSet<&Location>) -> Vec<Pulls> {
+    fn pulls(
+        &self,
+        unread: &HashSet<&Location>,
+        images: &[Image],
+        results: &[ImageResult],
+    ) -> Vec<Pulls> {
+        let bounds = |location: &Location| -> Bounds {
+            let unread = images.iter().zip(results).filter(|(image, result)| {
+                &image.origin.location == location && result.bytes_to_read.is_none()
+            });
+            unread.map(|(image, _)| manifests_of_unread(image)).sum()
+        };
         let sorted: BTreeMap<_, _> = self.sources.iter().collect();
         let pulls = sorted.into_iter().filter_map(|(location, registry)| {
             let allowance = registry.source.allowance()?;
             Some(Pulls {
                 registry: location.to_string(),
                 spent: (!unread.contains(location)).then(|| registry.source.pulls_spent()),
+                bounds: unread.contains(location).then(|| bounds(location)),
                 limit: allowance.limit,
                 remaining: allowance.remaining,
                 window_seconds: allowance.window.as_secs(),
@@ -240,12 +268,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         tokio::select! {
             biased;
             () = self.context.shutdown.dropping() => {
+                if current::progress().manifests.value() == 0 {
+                    return result::uniform(&self.context, &job.image, |row| row);
+                }
                 let error = Error::new(Kind::Cancelled, "the run ended before the image was complete")
                     .hint("run again: the next run skips the content that was pushed");
                 // the number of bytes pushed is unknown
                 result::uniform(&self.context, &job.image, |row| Row {
                     bytes_pushed: None,
-                    ..row.with_error(Outcome::NotStarted, &error)
+                    ..row.with_error(Outcome::Interrupted, &error)
                 })
             }
             result = work => result,
@@ -285,29 +316,29 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut bytes_to_read: Option<u64> = Some(0);
         let mut copied_tree = None;
         for (target, verdict) in job.targets.iter().zip(&plan.verdicts) {
-            if let Verdict::Copy(Some(tree)) = verdict {
+            if let Verdict::Copy { tree: Some(tree), .. } = verdict {
                 let tag = Some(target.tag.clone());
                 targets.push(CopyTarget::new(&target.repository, tag).await);
                 copied_tree = Some(Arc::clone(tree));
             }
         }
+        let unread = plan.verdicts.iter();
+        let unread = unread.filter(|it| matches!(it, Verdict::Copy { tree: None, .. })).count();
+        let mut manifests: Bounds = iter::repeat_n(manifests_of_unread(&job.image), unread).sum();
         if let Some(mut tree) = copied_tree {
-            let progress = Arc::new(Progress::default());
-            if self.context.mode == Mode::Mirror {
-                let (image, progress) = (job.image.origin.to_string(), Arc::clone(&progress));
-                self.context.observer.observe(&Event::Copying { image, progress });
-            }
-            let copied = self.copy(job, &plan, &mut tree, &targets, progress).await;
-            let Copied { bytes_to_read: bytes, warning } = copied.unwrap_or_else(|error| {
-                targets.iter().for_each(|target| target.fail(error.clone()));
-                Copied::default()
-            });
+            let copied = self.copy(job, &plan, &mut tree, &targets).await;
+            let Copied { bytes_to_read: bytes, manifests: pushed, warning } = copied
+                .unwrap_or_else(|error| {
+                    targets.iter().for_each(|target| target.fail(error.clone()));
+                    Copied::default()
+                });
             if let Some(warning) = warning {
                 Arc::make_mut(&mut tree).warnings.push(warning);
             }
             bytes_to_read = Some(bytes);
+            manifests = Bounds::exactly(pushed);
             for verdict in &mut plan.verdicts {
-                if let Verdict::Copy(Some(planned)) = verdict {
+                if let Verdict::Copy { tree: Some(planned), .. } = verdict {
                     *planned = Arc::clone(&tree);
                 }
             }
@@ -324,7 +355,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             bytes_to_read = None;
         }
         result::warn(context, &job.image, &rows);
-        ImageResult { rows, bytes_to_read }
+        ImageResult { rows, bytes_to_read, manifests }
     }
 
     /// Copies the tree to the targets. Replaces it with one without the attestations that the source
@@ -338,12 +369,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         plan: &Plan<S>,
         tree: &mut Arc<Tree>,
         targets: &[CopyTarget<D>],
-        progress: Arc<Progress>,
     ) -> Result<Copied> {
         let (limits, reader, filter) = (&self.limits, &plan.reader, &job.image.filter);
         let mut omitted = BTreeSet::new();
         loop {
-            let progress = Arc::clone(&progress);
+            let progress = current::progress();
             let check = self.context.check;
             let copy = TreeCopy { limits, reader, tree, targets, check, progress };
             let unserved = match copy.run(self.context.mode).await {
@@ -356,4 +386,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             *tree = Arc::new(tree::build(reader, source, filter, &omitted).await?);
         }
     }
+}
+
+/// The manifests of an image that a plan did not read: its pulls, and its pushes to one target.
+fn manifests_of_unread(image: &Image) -> Bounds {
+    let Filter { platforms, attestations, shape, .. } = &image.filter;
+    let most = match (platforms, shape, attestations) {
+        (_, Shape::Flat, _) => 2,
+        (Platforms::All, ..) => UNKNOWN_PULLS,
+        (Platforms::Only(only), _, Attestations::Keep) => 1 + 2 * only.len() as u64,
+        (Platforms::Only(only), _, Attestations::Drop) => 1 + only.len() as u64,
+    };
+    Bounds { least: 1, most }
 }

@@ -237,7 +237,8 @@ impl<'a> Run<'a> {
     /// Runs to the end; returns a log per destination.
     async fn undisturbed(self) -> (Summary, Vec<Log>) {
         let summary = self.complete().await;
-        let is_not_started = |row: &Row| row.outcome == Outcome::NotStarted;
+        let is_not_started =
+            |row: &Row| matches!(row.outcome, Outcome::NotStarted | Outcome::Interrupted);
         assert!(!summary.rows.iter().any(is_not_started), "the run was not stopped");
         let endpoints = self.fixture.endpoints.iter();
         (summary, endpoints.map(|endpoint| endpoint.destination.take_log()).collect())
@@ -296,9 +297,8 @@ impl<'a> Run<'a> {
         }
         let has_failed =
             matches!(row.outcome, Outcome::Failed | Outcome::Drifted | Outcome::Deferred);
-        // an interrupted image has an error, an image that was not started has none
-        let is_not_started = row.outcome == Outcome::NotStarted;
-        assert!(is_not_started || row.error.is_some() == has_failed, "{row:#?}");
+        let has_error = has_failed || row.outcome == Outcome::Interrupted;
+        assert_eq!(row.error.is_some(), has_error, "{row:#?}");
     }
 
     fn assert_no_leftovers(&self) {

@@ -76,31 +76,32 @@ pub(super) fn caches(config: &Config, id: DestinationId) -> impl Iterator<Item =
 }
 
 pub(super) fn pushes(config: &Config) -> Vec<PushGrant> {
+    ecr_destinations(config).filter_map(|destination| push(config, destination)).collect()
+}
+
+/// The grant for one destination; `None` if nothing is pushed or set there.
+pub(super) fn push(config: &Config, destination: EcrDestination<'_>) -> Option<PushGrant> {
     let entries = &config.entries;
-    let push = |destination: EcrDestination<'_>| {
-        let id = destination.id;
-        let repositories: BTreeSet<Repository> = mirrored(config, id).cloned().collect();
-        let is_warmed = |entry: &Entry| entry.cached.iter().any(|target| target.destination == id);
-        let only_warms = repositories.is_empty() && config.entries.iter().any(is_warmed);
-        let EcrDestination { config, registry, .. } = destination;
-        if only_warms {
-            let rules = RepositoryRules { create: Create::Never, ..RepositoryRules::default() };
-            let (account, repositories) = (config.account.clone(), Vec::new());
-            let restored = BTreeSet::new();
-            let push =
-                PushGrant { registry, mounts: false, repositories, restored, rules, account };
-            return (!push.account.is_empty()).then_some(push);
-        }
-        Some(PushGrant {
-            registry,
-            mounts: repositories.len() > 1 && config.account.blob_mounting != Some(false),
-            repositories: repositories.into_iter().collect(),
-            restored: restored(entries, id),
-            rules: config.repositories.clone(),
-            account: config.account.clone(),
-        })
-    };
-    ecr_destinations(config).filter_map(push).collect()
+    let id = destination.id;
+    let repositories: BTreeSet<Repository> = mirrored(config, id).cloned().collect();
+    let is_warmed = |entry: &Entry| entry.cached.iter().any(|target| target.destination == id);
+    let only_warms = repositories.is_empty() && config.entries.iter().any(is_warmed);
+    let EcrDestination { config, registry, .. } = destination;
+    if only_warms {
+        let rules = RepositoryRules { create: Create::Never, ..RepositoryRules::default() };
+        let (account, repositories) = (config.account.clone(), Vec::new());
+        let restored = BTreeSet::new();
+        let push = PushGrant { registry, mounts: false, repositories, restored, rules, account };
+        return (!push.account.is_empty()).then_some(push);
+    }
+    Some(PushGrant {
+        registry,
+        mounts: repositories.len() > 1 && config.account.blob_mounting != Some(false),
+        repositories: repositories.into_iter().collect(),
+        restored: restored(entries, id),
+        rules: config.repositories.clone(),
+        account: config.account.clone(),
+    })
 }
 
 /// The repositories of a destination whose archived images are restored.

@@ -7,12 +7,17 @@ use serde_json::{Value, json};
 use super::{
     actions,
     grants::{
-        PullGrant, PushGrant, TagListingApi, WarmGrant, pulls, pushes, secrets, source_roles, warms,
+        PullGrant, PushGrant, TagListingApi, WarmGrant, ecr_destinations, pulls, push, pushes,
+        secrets, source_roles, warms,
     },
     pull::first_pull_actions,
     statements::{Actions, Grants, allow, document},
 };
-use crate::{config::Config, model::Create, pull_through::changes};
+use crate::{
+    config::Config,
+    model::{Create, DestinationId, Repository, ecr_settings::RepositoryRules},
+    pull_through::changes,
+};
 
 /// The actions on every repository that is pushed to.
 ///
@@ -56,25 +61,9 @@ fn mirror(
     let mut general = Actions::new();
     let mut grants = Grants::default();
     for push in pushes {
-        general.insert("ecr:GetAuthorizationToken");
-        // a destination whose images all come through a cache needs only its account's settings
-        if !push.repositories.is_empty() || push.rules.create != Create::Never {
-            general.insert("ecr:DescribePullThroughCacheRules");
-        }
-        let mut actions = Actions::from(PUSH);
-        actions.extend(actions::repository_actions(&push.rules));
-        if matches!(push.rules.create, Create::Unclaimed | Create::OnPush) {
-            general.insert("ecr:DescribeRepositoryCreationTemplates");
-        }
-        // a sync asks once whether ECR mounts blobs, also if it has one repository
-        if !push.repositories.is_empty() && push.account.blob_mounting.is_none() {
-            general.insert("ecr:GetAccountSetting");
-        }
-        if push.mounts {
-            actions.extend(PULL);
-        }
-        general.extend(actions::account_actions(&push.account));
+        general.extend(push_registry_actions(push));
         for repository in &push.repositories {
+            let actions = push_actions(push, &push.rules.of(repository));
             grants.add(&push.registry, repository.as_str(), &actions);
         }
         for repository in &push.restored {
@@ -113,6 +102,63 @@ fn mirror(
         statements.push(allow("ReadAsOtherRole", &["sts:AssumeRole"].into(), json!(roles)));
     }
     document(statements)
+}
+
+/// The actions without a resource that a push to this registry needs.
+fn push_registry_actions(push: &PushGrant) -> Actions {
+    let mut general = Actions::from(["ecr:GetAuthorizationToken"]);
+    // a destination whose images all come through a cache needs only its account's settings
+    if !push.repositories.is_empty() || push.rules.create != Create::Never {
+        general.insert("ecr:DescribePullThroughCacheRules");
+    }
+    let may_match_template =
+        |rules: &RepositoryRules| matches!(rules.create, Create::Unclaimed | Create::OnPush);
+    let mut of_repositories = push.repositories.iter().map(|repository| push.rules.of(repository));
+    if may_match_template(&push.rules) || of_repositories.any(|rules| may_match_template(&rules)) {
+        general.insert("ecr:DescribeRepositoryCreationTemplates");
+    }
+    // a sync asks once whether ECR mounts blobs, also if it has one repository
+    if !push.repositories.is_empty() && push.account.blob_mounting.is_none() {
+        general.insert("ecr:GetAccountSetting");
+    }
+    general.extend(actions::account_actions(&push.account));
+    general
+}
+
+/// The actions that a push needs on a repository with these rules.
+fn push_actions(push: &PushGrant, rules: &RepositoryRules) -> Actions {
+    let mut actions = Actions::from(PUSH);
+    actions.extend(actions::repository_actions(rules));
+    if push.mounts {
+        actions.extend(PULL);
+    }
+    actions
+}
+
+/// The actions that `sync` needs to push to one destination on ECR, and its repositories.
+#[derive(Debug, Default)]
+pub(crate) struct DestinationActions {
+    /// As IAM names them, like `ecr:PutImage`.
+    pub(crate) actions: BTreeSet<&'static str>,
+    /// Sorted.
+    pub(crate) repositories: Vec<Repository>,
+}
+
+/// The actions for a destination; none if it is not ECR, or only warmed.
+pub(crate) fn destination_actions(config: &Config, id: DestinationId) -> DestinationActions {
+    let Some(push) =
+        ecr_destinations(config).find(|it| it.id == id).and_then(|it| push(config, it))
+    else {
+        return DestinationActions::default();
+    };
+    let mut actions = push_registry_actions(&push);
+    for repository in &push.repositories {
+        actions.extend(push_actions(&push, &push.rules.of(repository)));
+    }
+    if !push.restored.is_empty() {
+        actions.insert(RESTORE);
+    }
+    DestinationActions { actions, repositories: push.repositories }
 }
 
 /// Names the purpose of these actions for the `Sid`.

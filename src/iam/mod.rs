@@ -12,6 +12,6 @@ mod pull_through;
 mod statements;
 
 pub(crate) use limit::{LIMIT, by_prefix, fits, split};
-pub(crate) use mirror::mirror_policy;
+pub(crate) use mirror::{destination_actions, mirror_policy};
 pub(crate) use pull::pull_policy;
 pub(crate) use pull_through::pull_through_policy;

@@ -126,7 +126,7 @@ fn expand(template: &str, pair: &Pair) -> String {
     let repository = pair.repository.as_str();
     let name = repository.rsplit('/').next().unwrap_or(repository);
     template
-        .replace("{registry}", pair.host.as_str())
+        .replace("{registry}", &pair.host.as_str().replace(':', "-"))
         .replace("{repository:-}", &repository.replace('/', "-"))
         .replace("{repository}", repository)
         .replace("{name}", name)

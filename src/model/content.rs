@@ -418,11 +418,95 @@ mod tests {
             ),
             (r#"{"mediaType":"application/x-new"}"#, Some(list), Err(Kind::Unsupported)),
             (r#"{"manifests":[],"layers":[]}"#, Some(list), Err(Kind::Unsupported)),
+            (r#"{"manifests":[],"config":{}}"#, Some(list), Err(Kind::Unsupported)),
+            (
+                r#"{"manifests":[]}"#,
+                Some("APPLICATION/vnd.docker.distribution.manifest.list.v2+json; charset=utf-8"),
+                Ok(MediaType::DockerList),
+            ),
             ("{}", None, Err(Kind::Unsupported)),
             ("<html>", Some(list), Err(Kind::Corrupt)),
         ] {
             assert_eq!(media_type(json, served), expected, "{json}");
         }
+    }
+
+    #[test]
+    fn every_form_of_schema_1_is_named_in_the_error() {
+        let prettyjws = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        for (json, is_schema_1) in [
+            (r#"{"schemaVersion":1,"config":{},"layers":[]}"#.to_owned(), true),
+            (r#"{"schemaVersion":2,"config":{},"fsLayers":[]}"#.to_owned(), true),
+            (format!(r#"{{"schemaVersion":2,"mediaType":"{prettyjws}"}}"#), true),
+            (r#"{"schemaVersion":2,"mediaType":"application/x-new"}"#.to_owned(), false),
+        ] {
+            let error = RawManifest::new(json.clone().into(), None).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported, "{json}");
+            assert_eq!(error.to_string().contains("schema 1"), is_schema_1, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_layer_is_foreign_only_with_urls_and_a_media_type_for_it() {
+        const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        const OCI: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+        for (media_type, urls, expected) in [
+            (FOREIGN, r#"["https://a/b"]"#, true),
+            (OCI, r#"["https://a/b"]"#, true),
+            (FOREIGN, "[]", false),
+            (OCI, "null", false),
+            (LAYER, r#"["https://a/b"]"#, false),
+        ] {
+            let digest = Digest::of(b"");
+            let json = format!(
+                r#"{{"mediaType":"{media_type}","digest":"{digest}","size":1,"urls":{urls}}}"#
+            );
+            let layer: Descriptor = serde_json::from_str(&json).unwrap();
+            assert_eq!(layer.is_foreign(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_image_needs_each_blob_once_and_its_foreign_layers_only_if_they_are_copied() {
+        let digests = [1, 2, 3].map(|n| Digest::of(&[n]));
+        let [layer, foreign, config] = &digests;
+        let entry = |digest| format!(r#"{{"digest":"{digest}","size":1}}"#);
+        let [plain, config_entry] = [layer, config].map(entry);
+        let foreign_entry = format!(
+            r#"{{"mediaType":"x.foreign.y","urls":["https://a/b"],"digest":"{foreign}","size":1}}"#
+        );
+        let json = format!(
+            r#"{{"config":{config_entry},"layers":[{foreign_entry},{plain},{plain},{config_entry}]}}"#
+        );
+        let image: ImageManifest = serde_json::from_str(&json).unwrap();
+        let digests = |blobs: Vec<&Descriptor>| -> Vec<Digest> {
+            blobs.into_iter().map(|blob| blob.digest.clone()).collect()
+        };
+        assert_eq!(digests(image.blobs()), [layer.clone(), config.clone()]);
+        let copied = digests(image.blobs_with(ForeignLayers::Copy));
+        assert_eq!(copied, [foreign.clone(), layer.clone(), config.clone()]);
+        let skipped: Vec<&Descriptor> = image.foreign_layers().collect();
+        assert_eq!(digests(skipped), vec![foreign.clone()]);
+    }
+
+    #[test]
+    fn a_manifest_of_another_length_than_described_is_rejected() {
+        let raw = RawManifest::new(Bytes::from_static(b"{\"manifests\":[]}"), None).unwrap();
+        for (size, expected) in [(16, Ok(())), (15, Err(Kind::Corrupt)), (17, Err(Kind::Corrupt))] {
+            let json = format!(r#"{{"digest":"{}","size":{size}}}"#, raw.digest());
+            let entry: Descriptor = serde_json::from_str(&json).unwrap();
+            assert_eq!(entry.check_length(&raw).map_err(|error| error.kind()), expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_at_most_135_characters_of_a_text_from_outside() {
+        let json = format!(r#"{{"mediaType":"{}\u0007"}}"#, "x".repeat(200));
+        let error = RawManifest::new(json.into(), None).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("media type, `{}`", "x".repeat(135))), "{error}");
+        let error = serde_json::from_str::<Descriptor>(r#"{"digest":"sha256:no","size":1}"#);
+        assert!(error.unwrap_err().to_string().starts_with("`sha256:no` "));
     }
 
     #[test]
@@ -462,7 +546,13 @@ mod tests {
 
     #[test]
     fn a_manifest_above_four_mebibytes_is_rejected() {
-        let large = format!(r#"{{"config":{{}},"x":"{}"}}"#, "a".repeat(MANIFEST_LIMIT as usize));
-        assert_eq!(media_type(&large, None), Err(Kind::TooLarge));
+        let empty = r#"{"config":{},"x":""}"#;
+        let space = MANIFEST_LIMIT as usize - empty.len();
+        for (length, expected) in
+            [(space, Ok(MediaType::OciManifest)), (space + 1, Err(Kind::TooLarge))]
+        {
+            let json = empty.replace(r#""""#, &format!(r#""{}""#, "a".repeat(length)));
+            assert_eq!(media_type(&json, None), expected, "{length}");
+        }
     }
 }

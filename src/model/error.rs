@@ -68,6 +68,7 @@ struct Inner {
     hint: Option<String>,
     retry_after: Option<Duration>,
     exhausted: bool,
+    of_identity: bool,
 }
 
 impl Error {
@@ -80,6 +81,7 @@ impl Error {
             hint: None,
             retry_after: None,
             exhausted: false,
+            of_identity: false,
         }))
     }
 
@@ -105,6 +107,19 @@ impl Error {
     /// Marks the error as final: no outer level retries.
     pub(crate) fn exhausted(self) -> Self {
         self.with(|inner| inner.exhausted = true)
+    }
+
+    /// Marks the error as one of the identity: every other request of it fails in the same way.
+    pub(crate) fn of_identity(self) -> Self {
+        self.with(|inner| inner.of_identity = true)
+    }
+
+    /// The error of the chain that every other request of the same identity gets.
+    pub(crate) fn identity_error(&self) -> Option<&Self> {
+        if self.0.of_identity {
+            return Some(self);
+        }
+        self.0.cause.as_ref()?.downcast_ref::<Self>()?.identity_error()
     }
 
     /// Wraps the error in a message of the caller. Keeps the kind.

@@ -1,9 +1,15 @@
 //! Events of a run, for progress output and logs. No decision depends on them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
 };
+
+use parking_lot::Mutex;
 
 use super::{outcome::Outcome, setting_change::SettingChange};
 
@@ -21,13 +27,78 @@ impl Counter {
     }
 }
 
-/// The progress of one image, in blob bytes.
+/// The number of operations that run at the moment.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicUsize);
+
+impl Gauge {
+    /// Counts one more until the guard is dropped.
+    pub(crate) fn enter(&self) -> GaugeGuard<'_> {
+        self.0.fetch_add(1, Relaxed);
+        GaugeGuard(self)
+    }
+
+    pub(crate) fn value(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}
+
+/// An operation that runs.
+#[derive(Debug)]
+pub(crate) struct GaugeGuard<'a>(&'a Gauge);
+
+impl Drop for GaugeGuard<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The progress of one image, or of the tag listing of one repository.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Bytes to push, as far as known.
+    /// Blob bytes to push, as far as known.
     pub(crate) expected: Counter,
-    /// Bytes pushed, including those of failed attempts.
+    /// Blob bytes pushed, including those of failed attempts.
     pub(crate) pushed: Counter,
+    /// Manifests to push; 0 until the image is compared with its destinations.
+    pub(crate) manifests: Counter,
+    pub(crate) pushed_manifests: Counter,
+    /// Requests that a rate limit delays.
+    pub(crate) waits: Gauge,
+    pub(crate) mounts: Gauge,
+    /// By host.
+    failing: Mutex<BTreeMap<usize, Failing>>,
+}
+
+/// Attempts at one host that have failed since the last success.
+#[derive(Debug, Clone)]
+pub(crate) struct Failing {
+    pub(crate) since: Instant,
+    /// The last error.
+    pub(crate) error: String,
+}
+
+impl Progress {
+    /// Records an attempt at this host that failed and is repeated.
+    pub(crate) fn record_retry(&self, host: usize, error: String) {
+        self.record_retry_at(host, error, Instant::now());
+    }
+
+    pub(crate) fn record_retry_at(&self, host: usize, error: String, now: Instant) {
+        let mut failing = self.failing.lock();
+        let since = failing.get(&host).map_or(now, |failing| failing.since);
+        failing.insert(host, Failing { since, error });
+    }
+
+    /// Records that an attempt at this host succeeded.
+    pub(crate) fn record_success(&self, host: usize) {
+        self.failing.lock().remove(&host);
+    }
+
+    /// The failed attempts at the host that has failed for the longest time.
+    pub(crate) fn failing(&self) -> Option<Failing> {
+        self.failing.lock().values().min_by_key(|failing| failing.since).cloned()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -37,9 +108,12 @@ pub enum Event {
         /// Images times destinations, besides those of earlier `Started` events.
         rows: usize,
     },
-    Copying {
-        image: String,
-        /// Updated during the copy.
+    /// An image, or the listing of a repository, is in progress until the run drops its counters.
+    Working {
+        /// The reference, or the repository.
+        subject: String,
+        /// The rows of the report that it ends in, at least.
+        rows: usize,
         progress: Arc<Progress>,
     },
     /// A row of the report is complete.
@@ -58,6 +132,8 @@ pub enum Event {
         /// The image, repository or registry.
         subject: String,
         text: String,
+        /// Set if the row of an image has it, too.
+        is_in_report: bool,
     },
 }
 

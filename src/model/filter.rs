@@ -202,6 +202,11 @@ pub fn annotated(filtered: Filtered, source: &Digest, filter: &Filter) -> Result
     Ok(Filtered { manifest, ..filtered })
 }
 
+/// The digest of the source that a filter made the index of, if its annotations name one.
+pub(crate) fn recorded_source(index: &Index) -> Option<&str> {
+    index.annotations.get(SOURCE_DIGEST).map(String::as_str)
+}
+
 /// Returns `true` if the annotations show that this filter made the index from that source.
 pub fn is_made_from(index: &Index, source: &Digest, filter: &Filter) -> bool {
     let annotation = |key: &str| index.annotations.get(key).map(String::as_str);

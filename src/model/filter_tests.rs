@@ -31,6 +31,15 @@ fn image(n: u8, platform: &str) -> String {
     )
 }
 
+/// An entry without a platform.
+fn entry(media_type: MediaType, digest: &Digest, size: usize) -> String {
+    format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
+}
+
+fn nested(raw: &RawManifest) -> String {
+    entry(MediaType::OciIndex, raw.digest(), raw.bytes().len())
+}
+
 fn attestation(n: u8, of: u8) -> String {
     format!(
         r#"{{"mediaType":"{}","digest":"{}","size":{n},"platform":{{"architecture":"unknown","os":"unknown"}},"annotations":{{"vnd.docker.reference.type":"attestation-manifest","vnd.docker.reference.digest":"{}"}}}}"#,
@@ -118,14 +127,6 @@ fn nested_indexes_are_filtered_and_dropped_if_empty() {
     let one = filter_of(&["linux/amd64"], Attestations::Keep);
     let (inner, inner_index) = index(&[image(1, "linux/amd64"), image(2, "linux/arm64")]);
     let (empty, empty_index) = index(&[image(3, "linux/arm64")]);
-    let nested = |raw: &RawManifest| {
-        format!(
-            r#"{{"mediaType":"{}","digest":"{}","size":{}}}"#,
-            MediaType::OciIndex,
-            raw.digest(),
-            raw.bytes().len()
-        )
-    };
     let (outer, outer_index) = index(&[nested(&inner), nested(&empty)]);
     let known = [(&inner, &inner_index), (&empty, &empty_index)].map(|(raw, index)| {
         let filtered = filter(raw, index, &one, &HashMap::new()).unwrap();
@@ -171,11 +172,7 @@ fn an_index_that_is_listed_a_thousand_times_is_expanded_once() {
     let all = filter_of(&[], Attestations::Keep);
     let filtered = filter(&inner, &inner_index, &all, &HashMap::new()).unwrap();
     assert_eq!(filtered.platforms.len(), 10_000);
-    let entry = format!(
-        r#"{{"mediaType":"{}","digest":"{}","size":1}}"#,
-        MediaType::OciIndex,
-        inner.digest()
-    );
+    let entry = entry(MediaType::OciIndex, inner.digest(), 1);
     let (outer, outer_index) = index(&vec![entry; 1_000]);
     let known = HashMap::from([(inner.digest().clone(), EntryContent::Index(filtered))]);
     let begun = std::time::Instant::now();
@@ -184,4 +181,112 @@ fn an_index_that_is_listed_a_thousand_times_is_expanded_once() {
     let names: Vec<String> = filtered.platforms.iter().map(Platform::to_string).collect();
     assert_eq!(names, platforms);
     assert_eq!(filtered.available, filtered.platforms);
+}
+
+#[test]
+fn an_index_of_unchanged_indexes_keeps_its_bytes() {
+    let one = filter_of(&["linux/amd64"], Attestations::Keep);
+    let (inner, inner_index) = index(&[image(1, "linux/amd64")]);
+    let (outer, outer_index) = index(&[nested(&inner)]);
+    let filtered = filter(&inner, &inner_index, &one, &HashMap::new()).unwrap();
+    let known = HashMap::from([(inner.digest().clone(), EntryContent::Index(filtered))]);
+    let filtered = filter(&outer, &outer_index, &one, &known).unwrap();
+    assert_eq!(filtered.manifest, outer);
+    assert_eq!(filtered.kept, outer_index.manifests);
+}
+
+#[test]
+fn an_entry_without_a_platform_has_that_of_its_configuration() {
+    let bare = |n: u8| entry(MediaType::OciManifest, &digest(n), 1);
+    let (raw, index) = index(&[bare(1), bare(2), bare(3)]);
+    let platform = |n: u8, platform: &str| {
+        (digest(n), EntryContent::Image(platform.parse::<Platform>().unwrap()))
+    };
+    let known = HashMap::from([platform(1, "linux/amd64"), platform(2, "linux/arm64")]);
+    for (platforms, expected, kept_platforms) in [
+        (&["linux/amd64"][..], &[1][..], &["linux/amd64"][..]),
+        (&["linux/arm64", "linux/s390x"], &[2], &["linux/arm64"]),
+        // the platform of the third one is unknown
+        (&[], &[1, 2, 3], &["linux/amd64", "linux/arm64"]),
+    ] {
+        let wanted = filter_of(platforms, Attestations::Keep);
+        let filtered = filter(&raw, &index, &wanted, &known).unwrap();
+        let kept: Vec<Digest> = filtered.kept.into_iter().map(|entry| entry.digest).collect();
+        assert_eq!(kept, expected.iter().map(|&n| digest(n)).collect::<Vec<_>>(), "{platforms:?}");
+        let names = |platforms: &[Platform]| -> Vec<String> {
+            platforms.iter().map(Platform::to_string).collect()
+        };
+        assert_eq!(names(&filtered.platforms), kept_platforms, "{platforms:?}");
+        assert_eq!(names(&filtered.available), ["linux/amd64", "linux/arm64"], "{platforms:?}");
+    }
+}
+
+#[test]
+fn an_attestation_that_the_source_does_not_serve_is_removed_and_its_image_stays() {
+    let (raw, index) = multi();
+    let known = HashMap::from([(digest(12), EntryContent::Unserved)]);
+    for (platforms, expected) in
+        [(&[][..], &[1, 2, 3, 11, 13][..]), (&["linux/arm64"], &[2]), (&["linux/amd64"], &[1, 11])]
+    {
+        let wanted = filter_of(platforms, Attestations::Keep);
+        let filtered = filter(&raw, &index, &wanted, &known).unwrap();
+        let kept: Vec<Digest> = filtered.kept.into_iter().map(|entry| entry.digest).collect();
+        assert_eq!(kept, expected.iter().map(|&n| digest(n)).collect::<Vec<_>>(), "{platforms:?}");
+    }
+}
+
+/// A filtered index whose document has these annotations.
+fn annotated_again(media_type: MediaType, annotations: &str) -> (Value, RawManifest) {
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{},{}],"annotations":{annotations}}}"#,
+        image(1, "linux/amd64"),
+        image(2, "linux/arm64")
+    );
+    let raw = RawManifest::new(text.into(), None).unwrap();
+    let Manifest::Index(index) = raw.read().unwrap() else { panic!("an index") };
+    let one = filter_of(&["linux/amd64"], Attestations::Keep);
+    let filtered = filter(&raw, &index, &one, &HashMap::new()).unwrap();
+    let made = annotated(filtered, raw.digest(), &one).unwrap().manifest;
+    (serde_json::from_slice(made.bytes()).unwrap(), raw)
+}
+
+#[test]
+fn an_index_keeps_its_own_annotations_beside_ours() {
+    for (annotations, kept) in [(r#"{"org.example":"x"}"#, Some("x")), ("null", None)] {
+        let (made, source) = annotated_again(MediaType::OciIndex, annotations);
+        let annotations = &made["annotations"];
+        assert_eq!(annotations["org.example"].as_str(), kept);
+        assert_eq!(annotations[SOURCE_DIGEST], source.digest().as_str());
+        assert_eq!(annotations[FILTER], "platforms=linux/amd64;attestations=keep");
+    }
+}
+
+#[test]
+fn a_docker_manifest_list_gets_no_annotations() {
+    let (made, _) = annotated_again(MediaType::DockerList, "{}");
+    assert_eq!(made["annotations"], serde_json::json!({}));
+    assert_eq!(made["manifests"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn an_image_that_does_not_name_its_platform_fails_or_warns() {
+    let mut wanted = filter_of(&["linux/amd64"], Attestations::Keep);
+    let problem = "the image does not name its platform (linux/amd64 wanted)";
+    let error = check_unknown_platform(&wanted).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::PlatformMissing, problem));
+    wanted.missing = MissingPlatform::Warn;
+    assert_eq!(check_unknown_platform(&wanted).unwrap(), problem);
+}
+
+#[test]
+fn an_error_lists_at_most_32_platforms() {
+    let wanted = filter_of(&["linux/s390x"], Attestations::Keep);
+    let message =
+        |available: &[Platform]| check_platforms(&wanted, &[], available).unwrap_err().to_string();
+    assert_eq!(message(&[]), "no image for linux/s390x (available: none)");
+    let available = |count: usize| -> Vec<Platform> {
+        (0..count).map(|n| format!("linux/p{n}").parse().unwrap()).collect()
+    };
+    assert!(message(&available(32)).ends_with("linux/p30, linux/p31)"));
+    assert!(message(&available(35)).ends_with("linux/p30, linux/p31 and 3 more)"));
 }

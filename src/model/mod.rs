@@ -1,6 +1,7 @@
 //! The common types: names, platforms, content, selections and results. Pure, no I/O.
 
 pub mod certificate;
+pub mod check_report;
 pub mod content;
 pub(crate) mod ecr_host;
 pub mod ecr_settings;
@@ -8,6 +9,7 @@ pub(crate) mod error;
 pub mod event;
 pub(crate) mod fallback_tag;
 pub mod filter;
+pub(crate) mod hints;
 pub(crate) mod image;
 pub(crate) mod lifecycle;
 pub(crate) mod location;
@@ -17,6 +19,7 @@ pub mod outcome;
 pub(crate) mod platform;
 pub mod pull_through;
 pub(crate) mod reference;
+pub(crate) mod repository_glob;
 pub(crate) mod rule_report;
 pub mod select;
 pub mod setting_change;
@@ -34,6 +37,7 @@ pub use location::{ImageLocation, Location, Naming};
 pub use names::{Digest, Host, NameError, Repository, Tag, TagOrDigest};
 pub use platform::{Platform, Platforms};
 pub use reference::Reference;
+pub use repository_glob::RepositoryGlob;
 pub use select::{Listed, Selection, TagQuery};
 pub use setting_change::SettingChange;
 pub use user_password::UserPassword;

@@ -1,7 +1,12 @@
 //! The report of a run, and its exit status.
 //!
-//! The field names are the contract of `--json` and `--report`, version 1.
+//! The field names are the contract of `--json` and `--report`, version 1. A test generates
+//! `docs/schema/report.json` from these types and their comments.
 
+use std::iter;
+
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -12,6 +17,7 @@ use super::{
 
 /// The result for one image at one destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The destination lacked the image or had another one, and has it now.
@@ -28,8 +34,10 @@ pub enum Outcome {
     Drifted,
     /// The pull limit does not suffice; the next run resumes.
     Deferred,
-    /// The run ended before the image was started, or while it was copied.
+    /// The run ended before the image was copied, or its destination cannot be used.
     NotStarted,
+    /// The run ended while the image was copied; the next run resumes.
+    Interrupted,
     /// The destination has the image in an archive, from which it cannot be pulled.
     Archived,
 }
@@ -39,7 +47,7 @@ impl Outcome {
         match error.kind() {
             Kind::PullLimit => Self::Deferred,
             Kind::TagImmutable => Self::Drifted,
-            Kind::Cancelled => Self::NotStarted,
+            Kind::Cancelled => Self::Interrupted,
             _ => Self::Failed,
         }
     }
@@ -47,14 +55,24 @@ impl Outcome {
 
 /// The cause of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
+    /// The destination does not have the tag.
+    New,
+    /// The tag of the destination has another image than the tag of the source.
+    TagMoved,
+    /// The source is the same, but another filter made the image of the destination.
+    FilterChanged,
+    /// The image is up to date, but the source has further referrers (`signatures`).
+    ReferrerAdded,
     /// The tag was right, but the destination had lost a manifest or a blob (`--deep`).
     Repaired,
 }
 
 /// One image at one destination.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Row {
     /// The entry's name.
     pub name: String,
@@ -65,8 +83,10 @@ pub struct Row {
     /// The result.
     pub outcome: Outcome,
     /// The digest that the destination's tag points to, if known.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub digest: Option<Digest>,
     /// The digest that the source's tag points to, if known.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub source_digest: Option<Digest>,
     /// The mirrored platforms, if known.
     pub platforms: Vec<String>,
@@ -112,6 +132,7 @@ impl Row {
 
 /// Rows counted by their outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[allow(missing_docs, reason = "each counts the outcome of its name")]
 pub struct Totals {
     pub copied: u64,
@@ -122,6 +143,7 @@ pub struct Totals {
     pub drifted: u64,
     pub deferred: u64,
     pub not_started: u64,
+    pub interrupted: u64,
     pub archived: u64,
 }
 
@@ -138,6 +160,7 @@ impl Totals {
                 Outcome::Drifted => &mut totals.drifted,
                 Outcome::Deferred => &mut totals.deferred,
                 Outcome::NotStarted => &mut totals.not_started,
+                Outcome::Interrupted => &mut totals.interrupted,
                 Outcome::Archived => &mut totals.archived,
             } += 1;
         }
@@ -147,6 +170,7 @@ impl Totals {
 
 /// The blobs of the images, by how they got to the destination.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Blobs {
     /// Already in the repository; `null` in a plan that must not read manifests.
     pub present: Option<u64>,
@@ -158,6 +182,7 @@ pub struct Blobs {
 
 /// Blob bytes transferred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Bytes {
     /// Read from sources.
     pub from_source: Option<u64>,
@@ -167,6 +192,7 @@ pub struct Bytes {
 
 /// Requests sent. Each attempt counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Requests {
     /// To sources, including token services and listings.
     pub source: u64,
@@ -180,13 +206,54 @@ pub struct Requests {
     pub throttled: u64,
 }
 
+/// The smallest and the largest number that a plan allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Bounds {
+    /// The smallest.
+    pub least: u64,
+    /// The largest.
+    pub most: u64,
+}
+
+impl Bounds {
+    pub(crate) fn exactly(number: u64) -> Self {
+        Self { least: number, most: number }
+    }
+}
+
+impl iter::Sum for Bounds {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, it| Self {
+            least: sum.least + it.least,
+            most: sum.most + it.most,
+        })
+    }
+}
+
+/// A destination that a run cannot use: its images are not started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct UnusableDestination {
+    /// The registry.
+    pub destination: String,
+    /// The error with its causes.
+    pub error: String,
+    /// The fix.
+    pub hint: Option<String>,
+}
+
 /// A metered registry's pull limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Pulls {
     /// The registry.
     pub registry: String,
     /// Pulls that this run spent; `null` if unknown.
     pub spent: Option<u64>,
+    /// The fewest and the most pulls that a run would spend, if `spent` is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
     /// Pulls per window.
     pub limit: u64,
     /// Pulls left in the current window.
@@ -195,11 +262,36 @@ pub struct Pulls {
     pub window_seconds: u64,
 }
 
+/// The program that made the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Tool {
+    /// Its name: `ecr-mirror`.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+}
+
+impl Tool {
+    /// This program.
+    pub const THIS: Self =
+        Self { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
+}
+
+/// The identifier of the report's JSON schema, which `ecr-mirror schema report` prints.
+pub const REPORT_SCHEMA: &str = "urn:ecr-mirror:schema:report:1";
+
 /// The report of a run.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct Report {
+    /// The identifier of the JSON schema of this format.
+    #[serde(rename = "$schema")]
+    pub schema: &'static str,
     /// The version of this format: 1.
     pub version: u32,
+    /// The program that made the report.
+    pub tool: Tool,
     /// The start of the run: RFC 3339, UTC.
     pub started: String,
     /// The duration of the run.
@@ -211,10 +303,16 @@ pub struct Report {
     /// Changed settings of repositories and accounts; in a plan, those to change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<SettingChange>,
+    /// The destinations that the run could not use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<UnusableDestination>,
     /// The rows counted.
     pub totals: Totals,
     /// The blobs counted.
     pub blobs: Blobs,
+    /// The manifests that a plan would push. Omitted in a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Bounds>,
     /// The bytes counted.
     pub bytes: Bytes,
     /// The requests counted.
@@ -244,19 +342,79 @@ impl Interrupt {
     }
 }
 
+/// The exit status of a run whose images drifted or remain, and did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitCodes {
+    /// After a pull limit or a deadline.
+    pub deferred: u8,
+    /// After drift behind an immutable tag.
+    pub drift: u8,
+}
+
+impl Default for ExitCodes {
+    fn default() -> Self {
+        Self { deferred: 3, drift: 1 }
+    }
+}
+
+impl ExitCodes {
+    fn status(self, totals: &Totals, unusable: &[UnusableDestination]) -> u8 {
+        match self {
+            _ if totals.failed > 0 || !unusable.is_empty() => 1,
+            // a drift that counts as success leaves the status to the images that remain
+            Self { drift, .. } if totals.drifted > 0 && drift != 0 => drift,
+            Self { deferred, .. }
+                if totals.deferred + totals.not_started + totals.interrupted > 0 =>
+            {
+                deferred
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// The exit status: that of the signal, else 1 after failures, else 3 if images remain, else 0.
-pub fn exit_status(totals: &Totals, interrupt: Option<Interrupt>) -> u8 {
-    match interrupt {
-        Some(interrupt) => interrupt.status(),
-        None if totals.failed + totals.drifted > 0 => 1,
-        None if totals.deferred + totals.not_started > 0 => 3,
-        None => 0,
+pub fn exit_status(
+    totals: &Totals,
+    unusable: &[UnusableDestination],
+    interrupt: Option<Interrupt>,
+) -> u8 {
+    let status = || ExitCodes::default().status(totals, unusable);
+    interrupt.map_or_else(status, Interrupt::status)
+}
+
+impl Report {
+    /// The same report with the exit status of these codes. A signal's status stays.
+    pub(crate) fn with_exit_codes(self, codes: ExitCodes) -> Self {
+        let exit = match self.exit {
+            signal @ 129.. => signal,
+            _ => codes.status(&self.totals, &self.unusable),
+        };
+        Self { exit, ..self }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{env, fs};
+
+    use schemars::generate::SchemaSettings;
+
     use super::*;
+
+    #[test]
+    fn the_checked_in_schema_of_the_report_has_its_fields_types_and_comments() {
+        let settings = SchemaSettings::draft07().for_serialize();
+        let mut schema = settings.into_generator().into_root_schema_for::<Report>();
+        schema.insert("$id".to_owned(), REPORT_SCHEMA.into());
+        let generated = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/report.json");
+        if env::var_os("ECR_MIRROR_BLESS").is_some() {
+            fs::write(path, &generated).unwrap();
+        }
+        let hint = "run `ECR_MIRROR_BLESS=1 cargo test --lib schema`";
+        assert!(fs::read_to_string(path).unwrap() == generated, "{path} is not up to date: {hint}");
+    }
 
     #[test]
     fn a_signal_decides_the_exit_status_before_failures_and_remaining_images() {
@@ -271,7 +429,23 @@ mod tests {
             (totals(1, 0, 1), Some(Interrupt::Int), 130),
             (totals(0, 0, 0), Some(Interrupt::Term), 143),
         ] {
-            assert_eq!(exit_status(&totals, interrupt), expected, "{totals:?}");
+            assert_eq!(exit_status(&totals, &[], interrupt), expected, "{totals:?}");
+        }
+    }
+
+    #[test]
+    fn own_codes_replace_those_of_drift_and_remaining_images_and_not_that_of_failures() {
+        let codes = |deferred, drift| ExitCodes { deferred, drift };
+        for (codes, failed, drifted, deferred, expected) in [
+            (codes(75, 4), 1, 1, 1, 1),
+            (codes(75, 4), 0, 1, 1, 4),
+            (codes(75, 4), 0, 0, 1, 75),
+            (codes(75, 0), 0, 1, 1, 75),
+            (codes(0, 0), 0, 1, 1, 0),
+            (codes(0, 1), 0, 0, 0, 0),
+        ] {
+            let totals = Totals { failed, drifted, deferred, ..Totals::default() };
+            assert_eq!(codes.status(&totals, &[]), expected, "{codes:?} {totals:?}");
         }
     }
 }

@@ -230,6 +230,60 @@ mod tests {
     }
 
     #[test]
+    fn the_kernels_names_of_architectures_are_read_as_those_of_go() {
+        for (text, expected) in [
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/x86-64", "linux/amd64"),
+            ("linux/aarch64/v8", "linux/arm64/v8"),
+        ] {
+            assert_eq!(platform(text), platform(expected));
+        }
+    }
+
+    #[test]
+    fn only_a_platform_of_attestations_is_unknown() {
+        for (text, expected) in [
+            ("unknown/unknown", true),
+            ("unknown/amd64", false),
+            ("linux/unknown", false),
+            ("linux/amd64", false),
+        ] {
+            assert_eq!(platform(text).is_unknown(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_platform_with_an_empty_field_is_read_as_one_without_it() {
+        for (json, expected) in [
+            (r#"{"os":"linux","architecture":"arm64","variant":"","os.version":""}"#, true),
+            (r#"{"os":"","architecture":"arm64"}"#, false),
+            (r#"{"os":"linux","architecture":""}"#, false),
+            (r#"{"os":"linux"}"#, false),
+            ("null", false),
+        ] {
+            let read = known_platform(&mut serde_json::Deserializer::from_str(json)).unwrap();
+            let expected = expected.then(|| platform("linux/arm64"));
+            assert_eq!(read.is_some(), expected.is_some(), "{json}");
+            for (read, expected) in read.iter().zip(&expected) {
+                assert!(read.matches(expected) && expected.matches(read), "{json}");
+                assert_eq!(read.to_string(), expected.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_has_each_platform_once_and_in_order() {
+        let of = |texts: &[&str]| Platforms::only(texts.iter().map(|text| platform(text)));
+        let platforms = of(&["linux/arm64", "linux/amd64", "linux/arm64"]).unwrap();
+        assert_eq!(platforms.to_string(), "linux/amd64,linux/arm64");
+        assert_eq!(of(&[]), None);
+        assert_eq!(Platforms::All.to_string(), "all");
+        let missing = platforms.missing_from(&[platform("linux/arm64/v8")]);
+        assert_eq!(missing, [&platform("linux/amd64")]);
+        assert!(Platforms::All.missing_from(&[]).is_empty());
+    }
+
+    #[test]
     fn an_invalid_platform_is_rejected() {
         for bad in [
             "",

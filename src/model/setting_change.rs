@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
@@ -12,6 +14,7 @@ const SHOWN: usize = 100;
 
 /// A change of one resource towards the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 pub struct SettingChange {
     pub destination: String,
     pub action: Action,
@@ -19,6 +22,7 @@ pub struct SettingChange {
     pub name: String,
     /// The settings that differ; can be empty for a deletion.
     #[serde(serialize_with = "by_name")]
+    #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, [Value; 2]>"))]
     pub fields: Vec<Field>,
     /// The fix of a conflict, or a consequence to know before the change is applied.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,6 +30,7 @@ pub struct SettingChange {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     Create,
@@ -51,6 +56,7 @@ impl Action {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
     Repository,

@@ -11,13 +11,19 @@ use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{error::HINT, json::escaped, printable, styled};
-use crate::model::{Error, SettingChange, setting_change::Action};
+use super::{
+    error::HINT,
+    json::escaped,
+    printable, styled,
+    text::{columns, wrapped},
+};
+use crate::model::{
+    Error, SettingChange,
+    setting_change::{Action, Field},
+};
 
-/// The longest change that is written in one line, in characters.
+/// The longest change that is written in one line without a terminal, in characters.
 const WIDTH: usize = 100;
-/// Characters shown of a value on a line of its own, such as a statement of a policy.
-const SHOWN: usize = 500;
 
 /// The title of the leftovers.
 pub(super) const LEFT_OVER: &str = "left over, made by ecr-mirror and not in this configuration:";
@@ -32,14 +38,20 @@ pub(crate) struct Section<'a> {
     pub leftovers: Vec<&'a SettingChange>,
 }
 
-/// Writes a line for each change, with its hint below, and the summary; then the leftovers. A long
-/// change has one line for each difference. Each of several registries has its own paragraph.
+/// Writes each change, with its hint below, and the summary; then the leftovers. A long change has
+/// one line for each difference, and policies as JSON. Each of several registries has its own
+/// paragraph.
 ///
 /// `unread` is the number of registries that could not be read. It is never "no change" then.
-pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>], unread: usize) -> io::Result<()> {
+pub(crate) fn plan(
+    out: &mut dyn Write,
+    sections: &[Section<'_>],
+    unread: usize,
+    width: Option<usize>,
+) -> io::Result<()> {
     let all = sections.len() + unread;
     for section in sections.iter().filter(|section| !section.changes.is_empty()) {
-        write_changes(out, section, &section.changes, all)?;
+        write_changes(out, section, &section.changes, all, width)?;
         writeln!(out)?;
     }
     match (unread, summary(sections)) {
@@ -50,12 +62,10 @@ pub(crate) fn plan(out: &mut dyn Write, sections: &[Section<'_>], unread: usize)
         (_, None) => {}
     }
     for section in sections.iter().filter(|section| !section.leftovers.is_empty()) {
-        writeln!(out, "\n{LEFT_OVER}")?;
-        write_changes(out, section, &section.leftovers, all)?;
-        writeln!(
-            out,
-            "`apply --prune` removes them: check first that no other configuration uses them"
-        )?;
+        writeln!(out, "\n{}", wrapped(LEFT_OVER, width, 0, 0))?;
+        write_changes(out, section, &section.leftovers, all, width)?;
+        let fix = "`apply --prune` removes them: check first that no other configuration uses them";
+        writeln!(out, "{}", wrapped(fix, width, 0, 0))?;
     }
     Ok(())
 }
@@ -66,26 +76,101 @@ fn write_changes(
     section: &Section<'_>,
     changes: &[&SettingChange],
     registries: usize,
+    width: Option<usize>,
 ) -> io::Result<()> {
     if registries > 1 {
         writeln!(out, "{}", styled(Style::new().bold(), &printable(&section.registry)))?;
     }
-    for change in changes {
-        write_change(out, change)?;
-        if let Some(hint) = &change.hint {
-            writeln!(out, "    {} {}", styled(HINT, "hint:"), printable(hint))?;
+    changes.iter().try_for_each(|change| write_change(out, change, width))
+}
+
+/// Writes a change in one line if it is short, else with a line for each difference. Policies are
+/// indented JSON with the changed lines marked. The hint stands below.
+pub(super) fn write_change(
+    out: &mut dyn Write,
+    change: &SettingChange,
+    width: Option<usize>,
+) -> io::Result<()> {
+    let (line, style) = (change.to_string(), style(change.action));
+    if columns(&line) <= width.unwrap_or(WIDTH) && !change.fields.iter().any(is_document) {
+        writeln!(out, "{}", styled(style, &printable(&line)))?;
+    } else {
+        let heading = wrapped(&printable(&change.heading()), width, 0, 4);
+        writeln!(out, "{}", styled(style, &heading))?;
+        for (field, detail) in change.fields.iter().zip(change.details(usize::MAX)) {
+            if is_document(field) {
+                write_document(out, field)?;
+            } else {
+                writeln!(out, "    {}", wrapped(&printable(&detail), width, 4, 6))?;
+            }
         }
+    }
+    match &change.hint {
+        None => Ok(()),
+        Some(hint) => {
+            let text = wrapped(&printable(hint), width, 10, 4);
+            writeln!(out, "    {} {text}", styled(HINT, "hint:"))
+        }
+    }
+}
+
+/// Returns `true` for a policy, a lifecycle or a statement.
+fn is_document(field: &Field) -> bool {
+    let has_objects = |value: &Value| match value {
+        Value::Array(values) => values.iter().any(Value::is_object),
+        value => value.is_object(),
+    };
+    has_objects(&field.old) || has_objects(&field.new)
+}
+
+/// Writes the lines of both documents, those of one of them with a mark. A string of several words
+/// is not wrapped: a person copies the document.
+fn write_document(out: &mut dyn Write, field: &Field) -> io::Result<()> {
+    writeln!(out, "    {}:", printable(&field.name))?;
+    let lines = |value: &Value| -> Vec<String> {
+        if value.is_null() {
+            return Vec::new();
+        }
+        let text = serde_json::to_string_pretty(value).unwrap_or_default();
+        text.lines().map(|line| printable(line).into_owned()).collect()
+    };
+    for (mark, line) in difference(&lines(&field.old), &lines(&field.new)) {
+        let line = format!("    {mark} {line}");
+        let style = match mark {
+            '+' => AnsiColor::Green.on_default(),
+            '-' => AnsiColor::Red.on_default(),
+            _ => Style::new(),
+        };
+        writeln!(out, "{}", styled(style, &line))?;
     }
     Ok(())
 }
 
-fn write_change(out: &mut dyn Write, change: &SettingChange) -> io::Result<()> {
-    let (line, style) = (change.to_string(), style(change.action));
-    if line.chars().count() <= WIDTH {
-        return writeln!(out, "{}", styled(style, &printable(&line)));
+/// The lines of both texts in order, with `-` for those of `old` only and `+` for those of `new`
+/// only: as many as possible are of both.
+fn difference<'a>(old: &'a [String], new: &'a [String]) -> Vec<(char, &'a str)> {
+    // the number of common lines from this line of each text on
+    let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
+    for (o, n) in (0..old.len()).rev().flat_map(|o| (0..new.len()).rev().map(move |n| (o, n))) {
+        common[o][n] = match old[o] == new[n] {
+            true => common[o + 1][n + 1] + 1,
+            false => common[o + 1][n].max(common[o][n + 1]),
+        };
     }
-    writeln!(out, "{}", styled(style, &printable(&change.heading())))?;
-    change.details(SHOWN).iter().try_for_each(|it| writeln!(out, "    {}", printable(it)))
+    let (mut lines, mut o, mut n) = (Vec::new(), 0, 0);
+    while o < old.len() || n < new.len() {
+        if o < old.len() && n < new.len() && old[o] == new[n] {
+            lines.push((' ', old[o].as_str()));
+            (o, n) = (o + 1, n + 1);
+        } else if n == new.len() || (o < old.len() && common[o + 1][n] >= common[o][n + 1]) {
+            lines.push(('-', old[o].as_str()));
+            o += 1;
+        } else {
+            lines.push(('+', new[n].as_str()));
+            n += 1;
+        }
+    }
+    lines
 }
 
 fn style(action: Action) -> Style {
@@ -98,7 +183,7 @@ fn style(action: Action) -> Style {
 }
 
 /// `2 to create, 1 to update, nothing to delete`; `None` without a change.
-fn summary(sections: &[Section<'_>]) -> Option<String> {
+pub(super) fn summary(sections: &[Section<'_>]) -> Option<String> {
     let all = || sections.iter().flat_map(|section| &section.changes);
     let count = |action| all().filter(|change| change.action == action).count();
     let mut parts: Vec<String> = Vec::new();
@@ -180,14 +265,29 @@ pub(crate) fn conflict(out: &mut dyn Write, change: &SettingChange) -> io::Resul
     change.hint.iter().try_for_each(|hint| writeln!(out, "    hint: {}", printable(hint)))
 }
 
+/// Writes the reference by which the images of each new or changed rule are pulled.
+pub(crate) fn references(
+    out: &mut dyn Write,
+    registry: &str,
+    prefixes: &[String],
+) -> io::Result<()> {
+    for prefix in prefixes {
+        let prefix = if prefix == "ROOT" { String::new() } else { format!("{prefix}/") };
+        writeln!(out, "pull as: {}", printable(&format!("{registry}/{prefix}REPOSITORY:TAG")))?;
+    }
+    Ok(())
+}
+
 /// Writes the trust policy and the permissions of the role that `setting` needs.
 pub(crate) fn role(
     out: &mut dyn Write,
     setting: &str,
     trust: &Value,
     permissions: &Value,
+    width: Option<usize>,
 ) -> io::Result<()> {
-    writeln!(out, "the role of {} needs this trust policy:", printable(setting))?;
+    let title = format!("the role of {setting} needs this trust policy:");
+    writeln!(out, "{}", wrapped(&printable(&title), width, 0, 4))?;
     writeln!(out, "{trust:#}\nand these permissions:\n{permissions:#}")
 }
 
@@ -232,7 +332,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::setting_change::{Field, Subject};
+    use crate::model::setting_change::Subject;
 
     fn change(action: Action, kind: Subject, name: &str) -> SettingChange {
         let fields = match action {
@@ -264,7 +364,7 @@ mod tests {
         conflict.hint = Some("`--replace` replaces it".to_owned());
         let one = [section("r.example", [&made, &conflict])];
         assert_eq!(
-            text(|out| plan(out, &one, 0)),
+            text(|out| plan(out, &one, 0, None)),
             "+ rule quay of r.example (url: quay.io)\n\
              ! rule hub[2J of r.example (url: none → quay.io)\n\
              \x20   hint: `--replace` replaces it\n\
@@ -273,7 +373,7 @@ mod tests {
         );
         let two = [section("a", [&made]), section("b", []), section("c", [&made])];
         assert_eq!(
-            text(|out| plan(out, &two, 0)),
+            text(|out| plan(out, &two, 0, None)),
             "a\n+ rule quay of r.example (url: quay.io)\n\n\
              c\n+ rule quay of r.example (url: quay.io)\n\n\
              2 to create, nothing to delete\n"
@@ -281,15 +381,33 @@ mod tests {
     }
 
     #[test]
-    fn a_long_change_has_a_line_for_each_difference() {
-        let mut long = change(Action::Create, Subject::RegistryPolicy, "123456789012");
-        let statement = json!({ "Sid": "Ours", "Resource": "r".repeat(200) });
-        long.fields.push(Field { name: "Ours".to_owned(), old: Value::Null, new: statement });
-        let written = text(|out| plan(out, &[section("r.example", [&long])], 0));
-        let (r, start) = ("r".repeat(200), "+ registry policy 123456789012 of r.example\n");
-        let rest =
-            format!("\x20   url: quay.io\n    Ours: {{\"Sid\":\"Ours\",\"Resource\":\"{r}\"}}\n");
-        assert!(written.starts_with(&format!("{start}{rest}\n")), "{written}");
+    fn a_policy_is_indented_json_with_its_changed_lines_marked() {
+        let mut changed = change(Action::Update, Subject::Template, "hub");
+        changed.fields.push(Field {
+            name: "lifecycle".to_owned(),
+            old: json!({ "rules": [{ "days": 7 }], "kept": true }),
+            new: json!({ "rules": [{ "days": 30 }, { "days": 60 }], "kept": true }),
+        });
+        let written = text(|out| write_change(out, &changed, Some(40)));
+        assert_eq!(
+            written,
+            "~ template hub of r.example
+    url: none → quay.io
+    lifecycle:
+      {
+        \"rules\": [
+          {
+    -       \"days\": 7
+    +       \"days\": 30
+    +     },
+    +     {
+    +       \"days\": 60
+          }
+        ],
+        \"kept\": true
+      }
+"
+        );
     }
 
     #[test]
@@ -340,11 +458,11 @@ mod tests {
         };
         let (error, hint) = ("no AWS credentials", "sign in with `aws sso login`");
         for sections in [&[][..], &[section("a", [])]] {
-            assert_eq!(text(|out| plan(out, sections, 1)), "");
+            assert_eq!(text(|out| plan(out, sections, 1, None)), "");
             assert_eq!(read(sections), json!({ "version": 1, "error": error, "hint": hint }));
         }
         let some = [section("a", [&made])];
-        let written = text(|out| plan(out, &some, 1));
+        let written = text(|out| plan(out, &some, 1, None));
         let end = "1 to create, nothing to delete; 1 of 2 registries could not be read\n";
         assert!(written.ends_with(end), "{written}");
         assert_eq!(
@@ -358,7 +476,7 @@ mod tests {
         let gone = change(Action::Delete, Subject::Secret, "ecr-pullthroughcache/old");
         let sections = [Section { leftovers: vec![&gone], ..section("r.example", []) }];
         assert_eq!(
-            text(|out| plan(out, &sections, 0)),
+            text(|out| plan(out, &sections, 0, None)),
             "no change\n\n\
              left over, made by ecr-mirror and not in this configuration:\n\
              - secret ecr-pullthroughcache/old of r.example\n\

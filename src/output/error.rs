@@ -5,40 +5,67 @@
 use std::io::{self, Write};
 
 use clap::builder::styling::{AnsiColor, Style};
+use serde_json::json;
+use tracing::Level;
 
-use super::{Screen, printable, styled};
+use super::{
+    Screen, json,
+    log::LogFormat,
+    printable, styled,
+    text::{columns, wrapped},
+};
 use crate::model::Error;
 
 pub(crate) fn print(screen: &Screen, error: &Error) {
-    screen.tell(|out| write(out, error));
+    let width = screen.stderr_width();
+    screen.log(|out| match screen.format {
+        LogFormat::Text => write(out, error, width),
+        LogFormat::Json => {
+            let chain = error.chain();
+            let fields = json!({ "causes": chain[1..], "hint": error.remedy() });
+            json::log_line(out, Level::ERROR, &chain[0], fields)
+        }
+    });
 }
 
 /// Prints a warning, with or without its `warning: `. Keeps the lines of an excerpt.
 pub(crate) fn warn(screen: &Screen, text: &str) {
     let text = text.strip_prefix("warning: ").unwrap_or(text);
-    screen.tell(|out| paragraph(out, &styled(WARNING, "warning:"), text));
+    let width = screen.stderr_width();
+    screen.log(|out| match screen.format {
+        LogFormat::Text => paragraph(out, "warning:", WARNING, text, width),
+        LogFormat::Json => json::log_line(out, Level::WARN, text, json!({})),
+    });
 }
 
 /// Writes `error: …`, a `caused by: …` for each cause, and the `hint: …` if there is one. Keeps the
 /// lines of an excerpt.
-pub(crate) fn write(out: &mut dyn Write, error: &Error) -> io::Result<()> {
-    let mut label = styled(ERROR, "error:");
+fn write(out: &mut dyn Write, error: &Error, width: Option<usize>) -> io::Result<()> {
+    let (mut label, mut style) = ("error:", ERROR);
     for message in error.chain() {
-        paragraph(out, &label, &message)?;
-        label = "  caused by:".to_owned();
+        paragraph(out, label, style, &message, width)?;
+        (label, style) = ("  caused by:", Style::new());
     }
-    error.remedy().map_or(Ok(()), |hint| paragraph(out, &styled(HINT, "hint:"), hint))
+    error.remedy().map_or(Ok(()), |hint| paragraph(out, "hint:", HINT, hint, width))
 }
 
-const ERROR: Style = AnsiColor::Red.on_default().bold();
+pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
 pub(super) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 pub(super) const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
-fn paragraph(out: &mut dyn Write, label: &str, text: &str) -> io::Result<()> {
-    write!(out, "{label}")?;
-    for (number, line) in text.trim_end().split('\n').enumerate() {
-        let lead = if number == 0 { " " } else { "" };
-        writeln!(out, "{lead}{}", printable(line))?;
+fn paragraph(
+    out: &mut dyn Write,
+    label: &str,
+    style: Style,
+    text: &str,
+    width: Option<usize>,
+) -> io::Result<()> {
+    let text = text.trim_end();
+    // an excerpt points into the line above: it is not wrapped
+    let width = width.filter(|_| !text.contains('\n'));
+    write!(out, "{} ", styled(style, label))?;
+    for line in text.split('\n') {
+        writeln!(out, "{}", wrapped(&printable(line), width, columns(label) + 1, 4))?;
     }
     Ok(())
 }
@@ -52,7 +79,7 @@ mod tests {
 
     fn written(error: &Error) -> String {
         let mut out = Vec::new();
-        write(&mut out, error).unwrap();
+        write(&mut out, error, None).unwrap();
         strip_str(&String::from_utf8(out).unwrap()).to_string()
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::json;
 
-use super::table::{GAP, Line, grid};
+use super::table::{Column, Line, grid};
 use crate::model::Digest;
 
 /// One image at one destination.
@@ -26,30 +26,17 @@ pub(crate) fn json(out: &mut dyn Write, images: &[ImageRow]) -> io::Result<()> {
     writeln!(out, "{:#}", json!({ "version": 1, "images": images }))
 }
 
-/// Writes the table. A shortened reference could not be pulled: if a row is wider than `width`, the
-/// reference is written on a line of its own.
+/// Writes the table. No reference is cut, so that each can be pulled.
 pub(crate) fn table(
     out: &mut dyn Write,
     rows: &[ImageRow],
     width: Option<usize>,
 ) -> io::Result<()> {
-    let header = ["NAME", "SOURCE", "DESTINATION", "VIA"];
-    let references: Vec<String> = rows.iter().map(reference).collect();
-    let rows: Vec<[&str; 4]> = rows
-        .iter()
-        .zip(&references)
-        .map(|(row, reference)| [&row.name, &row.source, reference.as_str(), row.via])
-        .collect();
-    let is_full = width.is_none_or(|width| full_width(&rows, &header) <= width);
-    let line = |row: &[&str; 4]| match (is_full, row) {
-        (true, cells) => Line { cells: cells.map(Into::into).into(), notes: Vec::new() },
-        (false, &[name, source, reference, via]) => Line {
-            cells: [name, source, via].map(Into::into).into(),
-            notes: vec![reference.to_owned()],
-        },
-    };
-    let header = if is_full { &header[..] } else { &["NAME", "SOURCE", "VIA"] };
-    grid(out, header, &rows.iter().map(line).collect::<Vec<_>>(), width.filter(|_| !is_full))
+    let cells =
+        |row: &ImageRow| [&row.name, row.via, &row.source, &reference(row)].map(Into::into).into();
+    let lines: Vec<Line> =
+        rows.iter().map(|row| Line { cells: cells(row), notes: Vec::new() }).collect();
+    grid(out, &["NAME", "VIA", "SOURCE", "DESTINATION"].map(Column::Left), &lines, width)
 }
 
 /// The reference with the digest, unless it has the digest already.
@@ -58,15 +45,6 @@ fn reference(row: &ImageRow) -> String {
         Some(digest) if !row.destination.contains('@') => format!("{}@{digest}", row.destination),
         _ => row.destination.clone(),
     }
-}
-
-/// The width of the table if nothing is shortened.
-fn full_width(rows: &[[&str; 4]], header: &[&str; 4]) -> usize {
-    let column = |index: usize| {
-        let texts = rows.iter().map(|row| row[index]).chain([header[index]]);
-        texts.map(|text| text.chars().count()).max().unwrap_or_default()
-    };
-    (0..header.len()).map(column).sum::<usize>() + GAP * (header.len() - 1)
 }
 
 #[cfg(test)]
@@ -98,11 +76,19 @@ pub(crate) mod tests {
             String::from_utf8(out.into_inner()).unwrap()
         };
         let wide = text(Some(100));
-        assert!(wide.starts_with("NAME  SOURCE") && wide.contains("DESTINATION"), "{wide}");
+        assert!(wide.starts_with("NAME  VIA       SOURCE"), "{wide}");
         assert_eq!(wide, text(None));
         let narrow = text(Some(60));
-        assert!(narrow.contains("\n    a.example/mirror/library/nginx:1.27\n"), "{narrow}");
-        assert!(!narrow.contains("DESTINATION"), "{narrow}");
+        let lines: Vec<&str> = narrow.lines().take(4).collect();
+        assert_eq!(
+            lines,
+            [
+                "NAME  VIA       SOURCE",
+                "    DESTINATION",
+                "web   mirrored  docker.io/library/nginx:1.27",
+                "    a.example/mirror/library/nginx:1.27",
+            ]
+        );
     }
 
     #[test]
@@ -114,10 +100,10 @@ pub(crate) mod tests {
         assert_eq!(
             lines,
             [
-                "NAME  SOURCE                        DESTINATION                          VIA",
-                "web   docker.io/library/nginx:1.27  a.example/mirror/library/nginx:1.27  mirrored",
-                "web   docker.io/library/nginx:1.27  b.example/library/nginx:1.27         mirrored",
-                "a/b   quay.io/a/b:1                 b.example/a/b:1                      mirrored",
+                "NAME  VIA       SOURCE                        DESTINATION",
+                "web   mirrored  docker.io/library/nginx:1.27  a.example/mirror/library/nginx:1.27",
+                "web   mirrored  docker.io/library/nginx:1.27  b.example/library/nginx:1.27",
+                "a/b   mirrored  quay.io/a/b:1                 b.example/a/b:1",
             ]
         );
     }

@@ -1,12 +1,33 @@
 //! The report as JSON.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::SystemTime,
+};
+
+use serde_json::{Value, json};
+use tracing::Level;
 
 use crate::model::{outcome::Report, text::is_unsafe_for_terminal};
 
 /// Writes indented JSON and a line end, without characters that control a terminal.
 pub(crate) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out, "{}", escaped(&serde_json::to_string_pretty(report)?))
+}
+
+/// Writes an object of the JSON log, with the fields that `tracing` writes.
+pub(super) fn log_line(
+    out: &mut dyn Write,
+    level: Level,
+    message: &str,
+    fields: Value,
+) -> io::Result<()> {
+    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let mut line = json!({ "timestamp": timestamp, "level": level.as_str(), "message": message });
+    if let (Value::Object(line), Value::Object(fields)) = (&mut line, fields) {
+        line.extend(fields);
+    }
+    writeln!(out, "{}", escaped(&line.to_string()))
 }
 
 /// The same JSON with every terminal control escaped. JSON itself requires that of U+0000 to U+001F
@@ -61,13 +82,14 @@ mod tests {
             "drifted",
             "deferred",
             "not_started",
+            "interrupted",
             "archived",
         ];
         assert_eq!(
             keys(&json),
             [
-                "version", "started", "seconds", "exit", "images", "totals", "blobs", "bytes",
-                "requests", "pulls"
+                "$schema", "version", "tool", "started", "seconds", "exit", "images", "totals",
+                "blobs", "bytes", "requests", "pulls"
             ]
         );
         assert_eq!(

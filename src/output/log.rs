@@ -132,7 +132,7 @@ struct StderrWriter(Screen);
 
 impl io::Write for StderrWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.tell(|out| out.write_all(line));
+        self.0.log(|out| out.write_all(line));
         Ok(line.len())
     }
 

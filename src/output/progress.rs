@@ -17,10 +17,11 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{Screen, error::WARNING, printable, size, style, styled, word};
+use super::{Screen, printable, size};
 use crate::model::{
     event::{Event, Observer, Progress, Silent},
     outcome::Outcome,
+    text::{count, grouped},
 };
 use bars::Bars;
 use plain::Plain;
@@ -33,7 +34,7 @@ pub enum ProgressKind {
     Auto,
     /// One bar for the run and a line for each running image.
     Bar,
-    /// A line for each finished image.
+    /// A line for each copied image.
     Plain,
     /// Nothing.
     None,
@@ -54,7 +55,7 @@ impl ProgressView {
             ProgressKind::Auto | ProgressKind::Bar if screen.shows_bars() => {
                 Self::with(Bars::new(screen.clone()))
             }
-            _ => Self::with(Plain::new(screen.stderr(), Instant::now())),
+            _ => Self::with(Plain::new(screen.clone(), Instant::now())),
         }
     }
 
@@ -121,16 +122,17 @@ fn draw<V: View>(events: Receiver<Option<Event>>, mut view: V) {
 struct RunState {
     rows: usize,
     finished: usize,
-    up_to_date: usize,
+    failed: usize,
     running: Vec<Running>,
     /// Bytes of finished images, which are expected and pushed.
     finished_bytes: u64,
 }
 
-/// An image that is being copied.
+/// An image, or the listing of a repository, that is in progress.
 #[derive(Debug)]
 struct Running {
-    image: String,
+    subject: String,
+    rows: usize,
     progress: Arc<Progress>,
 }
 
@@ -143,19 +145,30 @@ impl Running {
     fn pushed(&self) -> u64 {
         self.progress.pushed.value().min(self.expected())
     }
+
+    /// Returns `true` if the image is compared, and its content is copied.
+    fn is_copying(&self) -> bool {
+        self.progress.manifests.value() > 0
+    }
+
+    /// The time for which a host has answered nothing good, with its last error.
+    fn failing(&self) -> Option<(Duration, String)> {
+        let failing = self.progress.failing()?;
+        Some((failing.since.elapsed(), printable(&failing.error).into_owned()))
+    }
 }
 
 impl RunState {
     fn update(&mut self, event: &Event) {
         match event {
             Event::Started { rows } => self.rows += rows,
-            Event::Copying { image, progress } => {
-                let (image, progress) = (printable(image).into_owned(), progress.clone());
-                self.running.push(Running { image, progress });
+            Event::Working { subject, rows, progress } => {
+                let (subject, progress) = (printable(subject).into_owned(), progress.clone());
+                self.running.push(Running { subject, rows: *rows, progress });
             }
             Event::Finished { outcome, .. } => {
                 self.finished += 1;
-                self.up_to_date += usize::from(*outcome == Outcome::UpToDate);
+                self.failed += usize::from(matches!(outcome, Outcome::Failed | Outcome::Drifted));
             }
             Event::Changed(_) | Event::Warning { .. } => {}
         }
@@ -182,30 +195,22 @@ impl RunState {
     fn pushed(&self) -> u64 {
         self.finished_bytes + self.running.iter().map(Running::pushed).sum::<u64>()
     }
-}
 
-/// The line for a failure, a warning or a changed setting, which every view shows.
-fn notable(event: &Event) -> Option<String> {
-    match event {
-        Event::Finished { outcome: Outcome::Failed | Outcome::Drifted, .. } => finished(event),
-        Event::Changed(change) => Some(printable(&change.to_string()).into_owned()),
-        Event::Warning { subject, text } => {
-            let (subject, text) = (printable(subject), printable(text));
-            Some(format!("{} {subject}: {text}", styled(WARNING, "warning:")))
-        }
-        _ => None,
+    /// Returns `true` if every image is compared: then the expected bytes are those of the run.
+    fn knows_size(&self) -> bool {
+        let copying = self.running.iter().filter(|it| it.is_copying());
+        self.rows > 0 && self.finished + copying.map(|it| it.rows).sum::<usize>() >= self.rows
     }
-}
 
-fn finished(event: &Event) -> Option<String> {
-    let Event::Finished { image, destination, outcome, bytes, error } = event else { return None };
-    let from_to = format!("{} → {}", printable(image), printable(destination));
-    let label = styled(style(*outcome), word(*outcome));
-    Some(match (outcome, error) {
-        (Outcome::Copied, _) => format!("{label} {from_to} ({})", size(*bytes)),
-        (_, Some(error)) => format!("{label} {from_to}: {}", printable(&error.replace('\n', ": "))),
-        (_, None) => format!("{label} {from_to}"),
-    })
+    /// Like `3 of 11 images done, 1 failed`.
+    fn counted(&self) -> String {
+        let failed = match self.failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed"),
+        };
+        let all = count(self.rows as u64, "image");
+        format!("{} of {all} done{failed}", grouped(self.finished as u64))
+    }
 }
 
 #[cfg(test)]
@@ -213,6 +218,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
+    use crate::output::log::LogFormat;
 
     /// Records its events.
     struct Recorder(Arc<Mutex<Vec<String>>>);
@@ -238,7 +244,11 @@ mod tests {
         let recorded = Arc::new(Mutex::new(Vec::new()));
         let progress = ProgressView::with(Recorder(recorded.clone()));
         let observer = progress.observer();
-        let warning = |text: &str| Event::Warning { subject: String::new(), text: text.to_owned() };
+        let warning = |text: &str| Event::Warning {
+            subject: String::new(),
+            text: text.to_owned(),
+            is_in_report: false,
+        };
         for text in ["a", "b", "c"] {
             observer.observe(&warning(text));
         }
@@ -250,12 +260,13 @@ mod tests {
     #[test]
     fn the_templates_of_the_bars_are_valid() {
         // a wrong template panics; on a hidden target nothing is drawn
-        let screen = Screen::new(clap::ColorChoice::Never);
+        let screen = Screen::new(clap::ColorChoice::Never, LogFormat::Text);
         let mut bars = Bars::new(screen);
         let progress = Arc::new(Progress::default());
         progress.expected.add(10);
+        progress.manifests.add(1);
         bars.handle(
-            Event::Copying { image: "a".to_owned(), progress: progress.clone() },
+            Event::Working { subject: "a".to_owned(), rows: 1, progress: progress.clone() },
             Instant::now(),
         );
         bars.tick(Instant::now());

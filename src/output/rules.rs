@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::{
     changes::LEFT_OVER,
     printable,
-    table::{Line, grid},
+    table::{Column, Line, Note, grid},
+    text::wrapped,
 };
 use crate::model::{
     SettingChange,
@@ -29,14 +30,21 @@ pub(crate) fn status_tables(
     now: SystemTime,
     width: Option<usize>,
 ) -> io::Result<()> {
-    let header = ["RULE", "UPSTREAM", "STATUS", "REPOSITORIES", "OLDEST", "NEWEST"];
+    let header = [
+        Column::Left("RULE"),
+        Column::Left("UPSTREAM"),
+        Column::Left("STATUS"),
+        Column::Right("REPOSITORIES"),
+        Column::Right("OLDEST"),
+        Column::Right("NEWEST"),
+    ];
     for (index, registry) in registries.iter().enumerate() {
         let RegistryRules { destination, rules, leftovers } = registry;
         write_title(out, index, destination)?;
         let lines: Vec<Line> = rules.iter().map(|row| status_line(row, now)).collect();
         grid(out, &header, &lines, width)?;
         if !leftovers.is_empty() {
-            writeln!(out, "\n{LEFT_OVER}")?;
+            writeln!(out, "\n{}", wrapped(LEFT_OVER, width, 0, 0))?;
         }
         for SettingChange { kind, name, .. } in leftovers {
             writeln!(out, "{} {}", kind.word(), printable(name))?;
@@ -54,7 +62,8 @@ pub(crate) fn validation_tables(
     for (index, rows) in rows.chunk_by(|a, b| a.destination == b.destination).enumerate() {
         write_title(out, index, &rows[0].destination)?;
         let lines: Vec<Line> = rows.iter().map(validation_line).collect();
-        grid(out, &["RULE", "UPSTREAM", "RESULT", "PULL AS"], &lines, width)?;
+        let header = ["RULE", "UPSTREAM", "RESULT", "PULL AS"].map(Column::Left);
+        grid(out, &header, &lines, width)?;
     }
     Ok(())
 }
@@ -89,14 +98,17 @@ fn status_line(row: &RuleStatusRow, now: SystemTime) -> Line {
     if repositories.len() > LISTED {
         notes.push(format!("… and {} more (`--json` lists them)", repositories.len() - LISTED));
     }
-    Line { cells: cells.iter().map(Into::into).collect(), notes }
+    Line {
+        cells: cells.iter().map(Into::into).collect(),
+        notes: notes.iter().map(Note::from).collect(),
+    }
 }
 
 fn validation_line(row: &ValidationRow) -> Line {
     let pull_as = row.pull_as.as_deref().unwrap_or_default();
     let cells = [&row.prefix, &row.upstream, row.verdict.word(), pull_as];
-    let failure = row.failure.iter().map(|failure| printable(failure).into_owned());
-    let hint = row.hint.iter().map(|hint| format!("hint: {}", printable(hint)));
+    let failure = row.failure.iter().map(Note::from);
+    let hint = row.hint.iter().map(|hint| Note::hint(hint));
     Line { cells: cells.map(Into::into).into(), notes: failure.chain(hint).collect() }
 }
 
@@ -202,7 +214,7 @@ mod tests {
         let expected = "\
 r.example
 RULE  UPSTREAM      STATUS                    REPOSITORIES  OLDEST  NEWEST
-a     quay.io       there                     12            3 d     2 d
+a     quay.io       there                               12     3 d     2 d
     a/00 (3 d)
     a/01 (2 d)
     a/02 (2 d)
@@ -214,10 +226,10 @@ a     quay.io       there                     12            3 d     2 d
     a/08 (2 d)
     a/09 (2 d)
     … and 2 more (`--json` lists them)
-b     quay.io/team  differs                   1             3 d     3 d
+b     quay.io/team  differs                              1     3 d     3 d
     the configuration has another upstream: see `ecr-mirror pull-through plan`
     b/00 (3 d)
-c     quay.io       not in the configuration  0
+c     quay.io       not in the configuration             0
 ";
         assert_eq!(text(|out| status_tables(out, &registries(), now, None)), expected);
     }

@@ -20,7 +20,7 @@ use url::Url;
 use super::{
     auth::{Authenticator, Authorization},
     challenge::challenges,
-    errors::{ERROR_BODY_LIMIT, Operation, RefusalDetails, hint, leading_number},
+    errors::{Caller, ERROR_BODY_LIMIT, Operation, RefusalDetails, hint, leading_number},
     http::{ApiRequest, ApiResponse, PreparedUpload, Rejected, UploadAnswer},
     index_listings::IndexListings,
     public_registries::PublicRegistry,
@@ -174,6 +174,35 @@ impl Registry {
         let listed = self.listed.lock();
         let listed = listed.get(repository)?;
         tags.iter().map(|tag| Some((tag.clone(), listed.get(tag)?.clone()))).collect()
+    }
+
+    /// Succeeds if the registry answers `GET /v2/` with the login for this repository.
+    pub(crate) async fn check_login(&self, repository: &Repository) -> Result<()> {
+        let scope = Scope::new(repository, Permission::Pull);
+        let request = ApiRequest::new(Method::GET, self.url(""), &scope, Operation::Read);
+        self.send_with_retry(&request).await.map(drop)
+    }
+
+    /// Sends a part (`PATCH`) or the end (`PUT`) of an upload that does not exist: changes nothing.
+    pub(crate) async fn continue_missing_upload(
+        &self,
+        repository: &Repository,
+        method: Method,
+    ) -> Result<()> {
+        let scope = Scope::new(repository, Permission::PullPush);
+        let mut url =
+            self.url(&format!("{repository}/blobs/uploads/00000000-0000-0000-0000-000000000000"));
+        if method == Method::PUT {
+            url.set_query(Some(&format!("digest={}", Digest::of(b""))));
+        }
+        // as a read: a lost session is an answer, and not a reason to retry
+        let request = ApiRequest::new(method, url, &scope, Operation::Read);
+        self.send_with_retry(&request).await.map(drop)
+    }
+
+    /// Returns `true` if a request to this repository needed credentials, and they were found.
+    pub(crate) fn has_credentials(&self, repository: &Repository) -> bool {
+        self.auth.caller(repository) != Caller::Anonymous
     }
 
     /// A URL below `/v2/`.

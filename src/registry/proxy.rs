@@ -4,7 +4,7 @@
 use crate::model::{Error, Kind, Result};
 
 /// The variables in the order in which the HTTP client reads them; the first one that is set counts.
-const VARIABLES: [[&str; 2]; 3] =
+pub(crate) const PROXY_VARIABLES: [[&str; 2]; 3] =
     [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
 
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
@@ -14,7 +14,7 @@ const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "soc
 /// # Errors
 /// [`Kind::Configuration`] for one that cannot be used. Does not quote it: it may contain a password.
 pub fn check_proxies(variable: &dyn Fn(&str) -> Option<String>) -> Result<()> {
-    for names in VARIABLES {
+    for names in PROXY_VARIABLES {
         let set = names.into_iter().find_map(|name| Some((name, variable(name)?)));
         let Some((name, value)) = set.filter(|(_, value)| !value.is_empty()) else { continue };
         check(&value).map_err(|problem| {

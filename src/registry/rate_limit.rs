@@ -7,6 +7,8 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
+use crate::remote::current;
+
 /// The lowest rate, as a part of the full rate.
 const SLOWEST: f64 = 1.0 / 16.0;
 
@@ -56,7 +58,9 @@ impl RateLimiter {
             state.due = at + Duration::from_secs_f64(1.0 / state.rate);
             at
         };
-        sleep_until(at).await;
+        if at > Instant::now() {
+            current::counted(|progress| &progress.waits, sleep_until(at)).await;
+        }
     }
 
     /// Halves the rate after a throttled response. It recovers over time.

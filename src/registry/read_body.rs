@@ -54,6 +54,29 @@ mod tests {
 
     use super::*;
 
+    #[tokio::test]
+    async fn a_body_has_at_most_the_limit_with_and_without_a_length() {
+        for (sizes, expected) in [
+            (&[9][..], Ok(9)),
+            (&[10], Ok(10)),
+            (&[11], Err(Kind::TooLarge)),
+            (&[5, 5], Ok(10)),
+            (&[5, 6], Err(Kind::TooLarge)),
+            (&[9, 2, 1], Err(Kind::TooLarge)),
+        ] {
+            let all = vec![b'.'; sizes.iter().sum()];
+            let chunks: Vec<_> =
+                sizes.iter().map(|size| Ok::<_, std::io::Error>(vec![b'.'; *size])).collect();
+            let streamed = reqwest::Body::wrap_stream(stream::iter(chunks));
+            for body in [all.into(), streamed] {
+                let response = http::Response::new(body).into();
+                let read = read_body(response, 10, "GET x", DOCUMENT_TIMEOUT).await;
+                let read = read.map(|body| body.len()).map_err(|error| error.kind());
+                assert_eq!(read, expected, "{sizes:?}");
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_document_that_trickles_fails_after_its_total_timeout() {
         for (pause, arrives) in [(20, false), (1, true)] {

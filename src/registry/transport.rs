@@ -32,6 +32,7 @@ use crate::{
     model::{
         Descriptor, Error, Host, Kind, Result,
         certificate::{Certificate, ClientCertificate},
+        hints,
     },
     remote::{HostContext, RetryPolicy, circuit_breaker::FailedRequest, stall::within_since},
 };
@@ -290,7 +291,7 @@ impl Transport {
             }
             Err(error) => {
                 failed(&error);
-                return Err(error);
+                return Err(error.hint(hints::NETWORK));
             }
         };
         match is_host_failure(response.status()) {
@@ -381,13 +382,7 @@ fn no_response(error: reqwest::Error, subject: &str) -> Error {
         _ if is_head_too_large(&error) => {
             (Kind::Protocol, "the response has too many headers", None)
         }
-        true => (
-            Kind::Unavailable,
-            "no connection",
-            Some(
-                "check the host's name, the network and the proxy settings (`HTTPS_PROXY`, `NO_PROXY`)",
-            ),
-        ),
+        true => (Kind::Unavailable, "no connection", Some(hints::NETWORK)),
         false => return connection_broke(error, subject),
     };
     let error = Error::new(kind, format!("{subject}: {problem}")).because(error.without_url());

@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     circuit_breaker::{Breakers, OutagePolicy},
+    current,
     retry::Retry,
     retry_budget::RetryBudget,
     stall::StallTimeouts,
@@ -71,6 +72,12 @@ impl RetryPolicy {
     /// Records a success, which pays for later retries.
     pub fn record_success(&self) {
         self.budget.record_success();
+        current::record_success(self.host());
+    }
+
+    /// A number that no other host of the run has.
+    fn host(&self) -> usize {
+        Arc::as_ptr(&self.budget).addr()
     }
 }
 
@@ -245,6 +252,7 @@ impl HostContext {
             return Err(error.hint(remedy).exhausted());
         }
         tracing::debug!(attempt, ?wait, ?error, "retrying");
+        current::record_retry(self.policy.host(), &error);
         self.stats.retries.add(1);
         Ok(wait)
     }

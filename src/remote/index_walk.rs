@@ -84,7 +84,7 @@ pub(crate) async fn read_images<R: ImageReader>(
         by_digest.entry(&entry.digest).or_default().push(entry);
     }
     let bytes = &AtomicUsize::new(0);
-    let mut reads: Vec<BoxFuture<'_, Result<Result<RawManifest, (Digest, Error)>>>> = Vec::new();
+    let mut reads: Vec<BoxFuture<'_, Result<_>>> = Vec::new();
     for (digest, entries) in by_digest {
         let read = async move {
             let attests = entries.iter().any(|entry| entry.attests().is_some());
@@ -275,3 +275,6 @@ impl<R: ImageReader> Walk<'_, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ pub(crate) mod circuit_breaker;
 #[cfg(test)]
 pub(crate) mod conformance_tests;
 pub(crate) mod context;
+pub(crate) mod current;
 pub(crate) mod index_walk;
 pub mod retry;
 pub(crate) mod retry_budget;

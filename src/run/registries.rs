@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::Mutex;
+use http::{HeaderMap, Method, header::CONTENT_LENGTH};
+use reqwest::Request;
+use tokio::sync::{Mutex, OnceCell};
+use url::Url;
 
 use super::{
     any_destination::AnyDestination, any_source::AnySource, open_files::ConnectionShare, sandbox,
@@ -25,6 +28,8 @@ use crate::{
     registry::{
         ConnectionSettings, Credentials, Network, Registry, Scheme, Transport, check_proxies,
         list_tags,
+        repository_list::list_repositories,
+        transport::{ConnectionPool, authority},
     },
     remote::{MaxWait, Pages, RetryPolicy, SideContexts},
     sandbox::Sandbox,
@@ -40,11 +45,14 @@ pub struct Registries {
     transfers: usize,
     connections: ConnectionShare,
     /// The open sources, so that listing and copying share their logins.
-    sources: Mutex<HashMap<Host, Arc<Registry>>>,
+    sources: Mutex<HashMap<Host, OpenSource>>,
     /// The accounts of the destinations, by name: the mirror and the caches reconcile each once.
     accounts: Mutex<HashMap<String, Arc<EcrAccount>>>,
     pub(crate) contexts: SideContexts,
 }
+
+/// A source that the first caller opens, which may read its login from Secrets Manager.
+type OpenSource = Arc<OnceCell<Arc<Registry>>>;
 
 /// A source whose tags are listed, before its images are known.
 pub(crate) struct ListableSource {
@@ -63,21 +71,40 @@ impl ListableSource {
             None => list_tags(&self.registry, repository, query),
         }
     }
+
+    /// The repositories of the registry, at least those of the namespace.
+    pub(super) async fn repositories(&self, namespace: &Repository) -> Result<Vec<Repository>> {
+        match &self.ecr {
+            Some((api, account)) => listing::repositories(api, account).await,
+            None => list_repositories(&self.registry, namespace).await,
+        }
+    }
 }
 
 impl Registries {
     /// The real registries, or with a `sandbox` directory embedded ones with their state in it, and
     /// everything that the configuration expects of them.
     pub async fn open(sandbox: Option<&Path>, config: &Config, transfers: usize) -> Result<Self> {
+        Self::open_with(sandbox, config, transfers, &RetryPolicy::default()).await
+    }
+
+    /// [`Self::open`] with this retry policy.
+    pub(crate) async fn open_with(
+        sandbox: Option<&Path>,
+        config: &Config,
+        transfers: usize,
+        policy: &RetryPolicy,
+    ) -> Result<Self> {
         let Some(directory) = sandbox else {
             check_proxies(&|name| std::env::var(name).ok())?;
             let transport = Transport::new(Network::Direct);
             let bundle = ca_bundle(None).await?;
             let transport = bundle.map_or(transport.clone(), |it| transport.trusting(&it));
-            return Ok(Self::with_transport(transport, transfers, &RetryPolicy::default()));
+            return Ok(Self::with_transport(transport, transfers, policy));
         };
         let sandbox = sandbox::start(directory, config).await?;
-        let registries = Self::with_sandbox(sandbox.address(), transfers);
+        let transport = Transport::new(Network::Sandbox(sandbox.address()));
+        let registries = Self::with_transport(transport, transfers, policy);
         Ok(Self { sandbox: Some(sandbox), ..registries })
     }
 
@@ -264,11 +291,13 @@ impl Registries {
         })
     }
 
-    async fn source(&self, config: &Config, host: &Host) -> Result<Arc<Registry>> {
-        let mut sources = self.sources.lock().await;
-        if let Some(source) = sources.get(host) {
-            return Ok(Arc::clone(source));
-        }
+    /// The source at `host`, opened once.
+    pub(crate) async fn source(&self, config: &Config, host: &Host) -> Result<Arc<Registry>> {
+        let source = Arc::clone(self.sources.lock().await.entry(host.clone()).or_default());
+        source.get_or_try_init(|| self.open_source(config, host)).await.cloned()
+    }
+
+    async fn open_source(&self, config: &Config, host: &Host) -> Result<Arc<Registry>> {
         let mut settings = self.settings(config, host).await?;
         let mut address = host.clone();
         if EcrHost::parse(host).is_some() {
@@ -280,9 +309,38 @@ impl Registries {
             }
         }
         let context = Arc::clone(&self.contexts.source);
-        let source = Arc::new(Registry::new(address, settings, &self.transport, context)?);
-        sources.insert(host.clone(), Arc::clone(&source));
-        Ok(source)
+        Registry::new(address, settings, &self.transport, context).map(Arc::new)
+    }
+
+    /// Sends one request without a login. Returns the headers of any answer: the host is reachable.
+    pub(crate) async fn reach(
+        &self,
+        config: &Config,
+        method: Method,
+        url: Url,
+    ) -> Result<HeaderMap> {
+        let host: Option<Host> = authority(&url).parse().ok();
+        let table = host.as_ref().and_then(|host| config.registries.get(host));
+        let transport = settings(table, self.transfers).transport(&self.transport);
+        let subject = format!("{method} {}", authority(&url));
+        let mut request = Request::new(method, url);
+        if request.method() == Method::POST {
+            request.headers_mut().insert(CONTENT_LENGTH, 0.into());
+        }
+        let context = self.contexts.ecr_api.for_host(&authority(request.url()));
+        let sent = transport.send(ConnectionPool::Calls, request, &context, &subject).await?;
+        Ok(sent.headers().clone())
+    }
+
+    /// The registry of a destination that is not ECR.
+    pub(crate) async fn plain_destination(&self, config: &Config, host: &Host) -> Result<Registry> {
+        let settings = self.settings(config, host).await?;
+        let context = Arc::clone(&self.contexts.destination);
+        Registry::new(host.clone(), settings, &self.transport, context)
+    }
+
+    pub(crate) fn is_sandbox(&self) -> bool {
+        self.transport.is_sandbox()
     }
 
     /// The AWS session that writes to this destination at `host`.
@@ -313,14 +371,12 @@ impl Registries {
                 AnyDestination::Ecr(Box::new(self.ecr(config, destination, host).await?))
             }
             Location::Registry(host) => {
-                let settings = self.settings(config, host).await?;
-                let registry = Registry::new(host.clone(), settings, &self.transport, context)?;
-                AnyDestination::Registry(Box::new(registry))
+                AnyDestination::Registry(Box::new(self.plain_destination(config, host).await?))
             }
         })
     }
 
-    async fn ecr(
+    pub(crate) async fn ecr(
         &self,
         config: &Config,
         destination: &DestinationConfig,

@@ -15,6 +15,7 @@ use super::{
     registries::Registries,
     select_images::{self, CacheItem, SelectedItem},
     warm::CacheWarmer,
+    wildcards,
 };
 use crate::{
     config::{Config, Entry},
@@ -22,7 +23,7 @@ use crate::{
     model::{
         Digest, Image, Result, TagOrDigest,
         event::{Event, Observer, Silent},
-        outcome::{self, Bytes, Outcome, Report, Requests, Row, Totals},
+        outcome::{self, Bytes, Outcome, Report, Requests, Row, Totals, UnusableDestination},
     },
     remote::{HostContext, SideContexts},
 };
@@ -49,12 +50,20 @@ impl Default for SyncOptions {
 pub async fn sync(config: &Config, options: &SyncOptions) -> Result<Report> {
     let registries =
         Registries::open(options.sandbox.as_deref(), config, options.transfers).await?;
-    let request = SyncRequest {
-        config,
-        images: ImagesToSync::all(config),
-        options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: options.transfers },
+    let mirror = async {
+        let config = &wildcards::expand(&registries, config.clone()).await?;
+        let request = SyncRequest {
+            config,
+            images: ImagesToSync::all(config),
+            options: Options {
+                mode: Mode::Mirror,
+                check: Check::Tags,
+                transfers: options.transfers,
+            },
+        };
+        run(&registries, request, Arc::new(Silent), &Shutdown::default()).await
     };
-    let report = run(&registries, request, Arc::new(Silent), &Shutdown::default()).await;
+    let report = mirror.await;
     registries.close().await;
     report
 }
@@ -160,10 +169,11 @@ pub(crate) async fn run_with_lock(
         opened = open.boxed() => {
             let (endpoints, warmer) = opened?;
             let mirror = Mirror::new(endpoints, contexts, options, observer, shutdown.clone());
-            let (mut summary, (warmed, changes)) =
+            let (mut summary, warmed) =
                 tokio::join!(Arc::new(mirror).run(images), warmer.run(&cached));
-            summary.add_changes(changes);
-            (summary, warmed)
+            summary.add_changes(warmed.changes);
+            summary.unusable.extend(warmed.unusable);
+            (summary, warmed.rows)
         }
         () = shutdown.dropping() => {
             let rows = images.iter().flat_map(|image| {
@@ -179,13 +189,24 @@ pub(crate) async fn run_with_lock(
     let (rows, lock) = merge(slots, std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
     let totals = Totals::of(&summary.rows);
+    let unusable: Vec<UnusableDestination> = (summary.unusable.iter())
+        .map(|(id, error)| UnusableDestination {
+            destination: config.destination(*id).registry.to_string(),
+            error: error.chain().join(": "),
+            hint: error.remedy().map(ToOwned::to_owned),
+        })
+        .collect();
     let report = Report {
+        schema: outcome::REPORT_SCHEMA,
         version: 1,
+        tool: outcome::Tool::THIS,
         started: humantime::format_rfc3339_seconds(started).to_string(),
         seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-        exit: outcome::exit_status(&totals, shutdown.interrupt()),
+        exit: outcome::exit_status(&totals, &unusable, shutdown.interrupt()),
+        unusable,
         totals,
         blobs: summary.blobs,
+        manifests: (options.mode != Mode::Mirror).then_some(summary.manifests),
         bytes: bytes(&summary, contexts, options.mode),
         requests: requests(contexts),
         changes: summary.changes,
@@ -251,7 +272,8 @@ fn warn_of_changed_pin(row: &Row, pin: Option<&Digest>, observer: &dyn Observer)
             "pinned to {pin}, and its filter makes another image of it: pull {digest} from {}",
             row.destination
         );
-        observer.observe(&Event::Warning { subject: row.source.clone(), text });
+        let subject = row.source.clone();
+        observer.observe(&Event::Warning { subject, text, is_in_report: false });
     }
 }
 

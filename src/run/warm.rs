@@ -3,7 +3,10 @@
 //! Each reference is one row of the report; a failure affects that row only. A shutdown gives
 //! running pulls the same grace time as running images.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use parking_lot::Mutex;
@@ -19,7 +22,7 @@ use crate::{
         outcome::{Outcome, Row},
     },
     pull_through::warm::{Pull, WaitPolicy, Warmed, Warmer},
-    remote::Apply,
+    remote::{Apply, current::work_for},
 };
 
 /// References that are warmed in parallel.
@@ -35,25 +38,46 @@ pub(super) struct CacheWarmer<'a> {
     pub(super) shutdown: &'a Shutdown,
 }
 
+/// The result of warming.
+pub(super) struct WarmedImages {
+    /// One for each reference, in their order.
+    pub(super) rows: Vec<Row>,
+    /// The changes of account settings.
+    pub(super) changes: Vec<SettingChange>,
+    /// The destinations that the identity cannot use.
+    pub(super) unusable: BTreeMap<DestinationId, Error>,
+}
+
 impl CacheWarmer<'_> {
-    /// One row for each reference, in their order, and the changes of account settings.
-    pub(super) async fn run(&self, items: &[CacheItem<'_>]) -> (Vec<Row>, Vec<SettingChange>) {
+    /// Warms the references.
+    pub(super) async fn run(&self, items: &[CacheItem<'_>]) -> WarmedImages {
         if !items.is_empty() {
             self.observer.observe(&Event::Started { rows: items.len() });
         }
-        let changes = Mutex::default();
+        let (changes, unusable) = (Mutex::default(), Mutex::default());
         let mut all: Vec<BoxFuture<'_, (usize, Row)>> = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            let changes = &changes;
-            all.push(async move { (index, self.warm_image(item, changes).await) }.boxed());
+            let (changes, unusable) = (&changes, &unusable);
+            let warm = async move {
+                let work = self.warm_image(item, changes, unusable);
+                let row = work_for(&*self.observer, item.source.clone(), 1, work).await;
+                (index, row)
+            };
+            all.push(warm.boxed());
         }
         // unordered, so that a slow reference does not hold up others
         let mut rows: Vec<_> = stream::iter(all).buffer_unordered(CONCURRENCY).collect().await;
         rows.sort_unstable_by_key(|(index, _)| *index);
-        (rows.into_iter().map(|(_, row)| row).collect(), changes.into_inner())
+        let rows = rows.into_iter().map(|(_, row)| row).collect();
+        WarmedImages { rows, changes: changes.into_inner(), unusable: unusable.into_inner() }
     }
 
-    async fn warm_image(&self, item: &CacheItem<'_>, changes: &Mutex<Vec<SettingChange>>) -> Row {
+    async fn warm_image(
+        &self,
+        item: &CacheItem<'_>,
+        changes: &Mutex<Vec<SettingChange>>,
+        unusable: &Mutex<BTreeMap<DestinationId, Error>>,
+    ) -> Row {
         let row = item.row(self.config);
         if self.shutdown.stopping().now_or_never().is_some() {
             return row;
@@ -77,7 +101,14 @@ impl CacheWarmer<'_> {
         let row = match warmed {
             Ok(None) => return Row { outcome: Outcome::Planned, ..row },
             Ok(Some(warmed)) => self.warmed_row(row, warmed),
-            Err(error) => row.with_error(Outcome::of(&error), &error),
+            Err(error) => match error.identity_error() {
+                Some(error) => {
+                    let mut unusable = unusable.lock();
+                    unusable.entry(item.target.destination).or_insert_with(|| error.clone());
+                    row
+                }
+                None => row.with_error(Outcome::of(&error), &error),
+            },
         };
         self.observer.observe(&Event::Finished {
             image: row.source.clone(),
@@ -114,7 +145,8 @@ impl CacheWarmer<'_> {
     fn warmed_row(&self, row: Row, warmed: Warmed) -> Row {
         tracing::info!("{} is warm: {}", row.destination, warmed.stats);
         for text in warmed.warnings.iter().cloned() {
-            self.observer.observe(&Event::Warning { subject: row.source.clone(), text });
+            let subject = row.source.clone();
+            self.observer.observe(&Event::Warning { subject, text, is_in_report: true });
         }
         Row {
             outcome: Outcome::Warmed,

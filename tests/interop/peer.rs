@@ -22,6 +22,10 @@ pub(crate) enum Peer {
     DockerRegistry,
     Skopeo,
     Moto,
+    CheckJsonschema,
+    Taplo,
+    Promtool,
+    Pushgateway,
 }
 
 impl Peer {
@@ -36,6 +40,10 @@ impl Peer {
             Self::DockerRegistry => ("ECR_MIRROR_REGISTRY_BIN", "docker-registry"),
             Self::Skopeo => ("ECR_MIRROR_SKOPEO_BIN", "skopeo"),
             Self::Moto => ("ECR_MIRROR_MOTO_BIN", "moto_server"),
+            Self::CheckJsonschema => ("ECR_MIRROR_CHECK_JSONSCHEMA_BIN", "check-jsonschema"),
+            Self::Taplo => ("ECR_MIRROR_TAPLO_BIN", "taplo"),
+            Self::Promtool => ("ECR_MIRROR_PROMTOOL_BIN", "promtool"),
+            Self::Pushgateway => ("ECR_MIRROR_PUSHGATEWAY_BIN", "prometheus-pushgateway"),
         };
         if let Some(named) = env::var_os(variable).map(PathBuf::from) {
             assert!(named.is_file(), "{variable} names `{}`, which is no file", named.display());

@@ -165,7 +165,7 @@ async fn a_plan_and_a_run_stopped_before_its_start_send_no_request_to_ecr() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_cache_pull_is_reported_as_not_started() {
+async fn an_interrupted_cache_pull_is_reported_as_interrupted() {
     let world = World::new().await;
     let toml =
         format!("[[destination]]\nregistry = \"{ECR}\"\n{}", entry("quay.io/team/app:1", ""));
@@ -177,7 +177,7 @@ async fn an_interrupted_cache_pull_is_reported_as_not_started() {
         until("the pull is asked for", has_asked).await;
         shutdown.drop_running();
     });
-    assert_eq!((report.images[0].outcome, report.exit), (Outcome::NotStarted, 3));
+    assert_eq!((report.images[0].outcome, report.exit), (Outcome::Interrupted, 3));
     assert!(report.images[0].hint.as_deref().unwrap().contains("run again"));
 }
 

@@ -168,7 +168,7 @@ const LOGS: [Log; 3] = [
 ];
 
 /// Exit status and arguments of every command, in an order in which each has work to do.
-const COMMANDS: [(i32, &str); 32] = [
+const COMMANDS: [(i32, &str); 35] = [
     (0, "check --sandbox=state"),
     (0, "images --sandbox=state"),
     (0, "images --sandbox=state --json"),
@@ -187,6 +187,8 @@ const COMMANDS: [(i32, &str); 32] = [
     (0, "pull-through status --sandbox=state --json"),
     (0, "pull-through validate --sandbox=state"),
     (0, "pull-through validate --sandbox=state --json"),
+    (0, "doctor --sandbox=state --write"),
+    (0, "doctor --sandbox=state --json"),
     (0, "pull-through export terraform --sandbox=state"),
     (0, "pull-through export kubernetes --namespace web --output pull.yaml"),
     (0, "plan --sandbox=state --json --resolve --report plan.json"),
@@ -199,6 +201,7 @@ const COMMANDS: [(i32, &str); 32] = [
     (0, "pull-through destroy --sandbox=state --yes"),
     (0, "pull-through destroy --sandbox=state --yes --json"),
     (2, "plan --sandbox=state --only nothing-of-this-name"),
+    (0, "schema report"),
     (0, "completions bash"),
     (0, "man pages"),
 ];

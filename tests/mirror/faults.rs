@@ -8,7 +8,7 @@ mod scene;
 mod table;
 mod variations;
 
-use std::{fmt::Write as _, fs, path::Path, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use ecr_mirror::{
     engine::{Mode, Shutdown},
@@ -25,6 +25,7 @@ use self::{
 };
 use super::{
     content::assert_whole,
+    screen::assert_document,
     world::{ECR, Run, World},
 };
 
@@ -90,7 +91,7 @@ async fn every_fault_has_the_outcome_in_the_table_and_a_clean_run_recovers() {
         .map(|(row, seen)| format!("{}, {}: {seen}", row.fault, row.switches.join(" ")))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_document(&document(&seen));
+    assert_document("tests/mirror/faults.md", &document(&seen));
 }
 
 /// Runs a row and returns its result.
@@ -158,15 +159,6 @@ fn document(seen: &[(&Row, String)]) -> String {
             .unwrap();
     }
     text
-}
-
-fn assert_document(document: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mirror/faults.md");
-    if std::env::var_os("ECR_MIRROR_BLESS").is_some() {
-        fs::write(&path, document).unwrap();
-    }
-    let written = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(written, document, "run it once with ECR_MIRROR_BLESS=1");
 }
 
 /// A policy with short waits. Only a very slow machine exceeds its timeouts.

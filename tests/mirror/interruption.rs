@@ -216,13 +216,13 @@ async fn a_process_killed_after_its_deadline_leaves_no_incomplete_tag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_run_reports_its_images_as_not_started() {
+async fn an_interrupted_run_reports_the_images_that_it_copied_as_interrupted() {
     let world = small(Duration::ZERO).await;
     // no image gets further than its first manifest
     world.fault("silent@ecr:PUT/manifests/");
     let run = interrupt_after_faults(&world).await;
     for row in &run.report.images {
-        assert_eq!(row.outcome, Outcome::NotStarted, "{row:?}");
+        assert_eq!(row.outcome, Outcome::Interrupted, "{row:?}");
         assert!(row.hint.as_deref().is_some_and(|hint| hint.contains("run again")), "{row:?}");
     }
     run.assert_exit(3);

@@ -35,7 +35,10 @@ pub(crate) fn stop_signals() -> Vec<(&'static str, i32)> {
 /// The program, without settings from the environment.
 pub(crate) fn ecr_mirror(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("ecr-mirror").expect("cargo builds it for this test");
-    command.args(arguments).env_remove("RUST_LOG").env_remove("ECR_MIRROR_CONFIG");
+    command.args(arguments);
+    for name in ["RUST_LOG", "ECR_MIRROR_CONFIG", "GITHUB_ACTIONS", "COLUMNS"] {
+        command.env_remove(name);
+    }
     command
 }
 

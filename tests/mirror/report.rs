@@ -47,7 +47,7 @@ fn the_json_report_has_the_documented_fields() {
 
     assert_eq!(
         fields(&report),
-        "version number, started string, seconds number, exit number, images array, \
+        "$schema string, version number, tool object, started string, seconds number, exit number, images array, \
          totals object, blobs object, bytes object, requests object, pulls array"
     );
     assert_eq!((&report["version"], &report["exit"]), (&1.into(), &1.into()));
@@ -58,10 +58,10 @@ fn the_json_report_has_the_documented_fields() {
     assert_eq!(
         fields(web),
         "name string, source string, destination string, outcome string, digest string, \
-         source_digest string, platforms array, bytes_pushed number, error null, hint null, \
-         warnings array"
+         source_digest string, platforms array, bytes_pushed number, reason string, error null, \
+         hint null, warnings array"
     );
-    assert_eq!(web["name"], "web");
+    assert_eq!((&web["name"], &web["reason"]), (&"web".into(), &"new".into()));
     assert_eq!(web["source"], "docker.io/sandbox/flat:1.0");
     let registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     assert_eq!(web["destination"], format!("{registry}/mirror/base/flat:1.0"));
@@ -77,7 +77,7 @@ fn the_json_report_has_the_documented_fields() {
         report["totals"],
         serde_json::json!({
             "copied": 2, "up_to_date": 0, "warmed": 0, "planned": 0, "failed": 1, "drifted": 0,
-            "deferred": 0, "not_started": 0, "archived": 0,
+            "deferred": 0, "not_started": 0, "interrupted": 0, "archived": 0,
         })
     );
     assert_eq!(fields(&report["blobs"]), "present number, mounted number, pushed number");
@@ -99,18 +99,31 @@ fn the_table_goes_to_stdout_and_progress_to_stderr() {
     let home = home();
     let ended = sync(home.path(), &[]);
     let lines: Vec<&str> = ended.out.lines().collect();
-    assert!(lines[0].starts_with("OUTCOME"), "{}", ended.out);
-    assert!(lines[1].starts_with("copied") && lines[1].contains("/mirror/base/flat:1.0"));
+    assert_eq!(lines[0], "OUTCOME  IMAGE", "{}", ended.out);
+    assert_eq!(lines[1], "failed   quay.io/team/private-app:1", "{}", ended.out);
     assert!(ended.out.contains("\n    hint: "), "{}", ended.out);
     let summary = lines.last().unwrap();
     assert!(summary.starts_with("2 copied, 1 failed in "), "{summary}");
     assert!(!ended.out.contains('\u{1b}'), "no colors without a terminal");
-    assert!(ended.talk.contains("docker.io/sandbox/flat:1.0"), "{}", ended.talk);
+    let row = "docker.io/sandbox/flat:1.0 → base/flat:1.0\n";
+    assert!(ended.talk.contains(row) && !ended.talk.contains("failed"), "{}", ended.talk);
 
-    let quiet = sync(home.path(), &["--quiet", "--only", "web"]);
-    assert_eq!((quiet.status, quiet.talk.as_str()), (Some(0), ""));
-    assert!(quiet.out.starts_with("1 up to date in "), "{}", quiet.out);
-    assert_eq!(quiet.out.lines().count(), 1, "images that are up to date are counted, not listed");
+    let none = sync(home.path(), &["--only", "web"]);
+    assert!(none.out.starts_with("1 up to date in "), "{}", none.out);
+    assert_eq!(none.out.lines().count(), 1, "images that are up to date are counted, not listed");
+}
+
+#[test]
+fn a_quiet_run_tells_only_of_failures_and_on_stderr() {
+    let home = home();
+    let ended = sync(home.path(), &["--quiet", "--only", "web"]);
+    assert_eq!((ended.status, ended.out.as_str(), ended.talk.as_str()), (Some(0), "", ""));
+    for (more, has_report) in [(&[][..], false), (&["--json"][..], true)] {
+        let ended = sync(home.path(), &[&["--quiet"], more].concat());
+        assert_eq!((ended.status, ended.out.is_empty()), (Some(1), !has_report), "{more:?}");
+        assert_eq!(ended.talk.matches("quay.io/team/private-app:1").count(), 1, "{}", ended.talk);
+        assert!(ended.talk.contains("hint: "), "{}", ended.talk);
+    }
 }
 
 #[test]

@@ -247,6 +247,27 @@ async fn a_repository_is_created_with_the_configured_settings_and_then_not_chang
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repository_has_the_settings_of_the_table_that_matches_it() {
+    let world = World::new().await;
+    let own = format!(
+        "{SETTINGS}[repository.\"mirror/al*\"]\ntag_mutability = \"mutable\"\nscan_on_push = false\n\
+         [repository.\"mirror/*\"]\nscan_on_push = true\n"
+    );
+    world.run(&["sync"], &own).await.succeeded();
+    let mut settings = expected();
+    settings["mutability"] = json!("MUTABLE");
+    settings["exclusions"] = json!([]);
+    settings["scan_on_push"] = json!(false);
+    assert_eq!(world.settings().await, settings);
+    let reconciled =
+        own.replace("scan_on_push = false\n", "scan_on_push = true\nreconcile = true\n");
+    let plan = world.run(&["plan"], &reconciled).await.succeeded();
+    assert!(plan.out.contains("(scan_on_push: false → true)"), "{}", plan.out);
+    let sync = world.run(&["sync"], &reconciled).await.succeeded();
+    assert_eq!(sync.writes, ["PutImageScanningConfiguration"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drift_is_shown_by_plan_and_reverted_by_sync_only_with_reconcile() {
     let world = World::new().await;
     world.run(&["sync"], SETTINGS).await.succeeded();
@@ -258,19 +279,20 @@ async fn drift_is_shown_by_plan_and_reverted_by_sync_only_with_reconcile() {
 
     let plan = world.run(&["plan"], &reconciled()).await.succeeded();
     assert_eq!((plan.writes.len(), world.settings().await), (0, drifted));
-    let line = plan.out.lines().next().unwrap();
     let registry = world.sandbox.ecr_address();
-    let start = format!(
-        "~ repository {registry}/mirror/alpine (tag_mutability: mutable except v* → \
-         immutable except latest*, *-dev, tags.team: other → platform, lifecycle: none → {{\"rules\""
+    let change = format!(
+        "~ repository {registry}/mirror/alpine\n    \
+         tag_mutability: mutable except v* → immutable except latest*, *-dev\n    \
+         tags.team: other → platform\n    lifecycle:\n    + {{\n    +   \"rules\": [\n"
     );
-    assert!(line.starts_with(&start) && line.contains(", policy: {\""), "{line}");
+    assert!(plan.out.contains(&change), "{}", plan.out);
+    assert!(plan.out.contains("\n    policy:\n"), "{}", plan.out);
 
     let sync = world.run(&["sync", "--json"], &reconciled()).await.succeeded();
     let mended =
         ["PutImageTagMutability", "TagResource", "PutLifecyclePolicy", "SetRepositoryPolicy"];
     assert_eq!(sync.writes, mended);
-    assert!(sync.talk.contains(&start), "{}", sync.talk);
+    assert!(sync.talk.contains(&change), "{}", sync.talk);
     let report = sync.json();
     assert_eq!(report["changes"][0]["fields"]["tags.team"], json!(["other", "platform"]));
     assert_eq!(report["images"][0]["outcome"], "up_to_date");
@@ -308,7 +330,8 @@ async fn an_interrupted_creation_fails_the_image_and_is_completed_by_the_next_ru
 
     world.sandbox.faults().clear();
     let plan = world.run(&["plan"], SETTINGS).await.succeeded();
-    assert!(plan.out.contains("mirror/alpine (policy: none → {"), "{}", plan.out);
+    let change = "mirror/alpine\n    policy:\n    + {\n";
+    assert!(plan.out.contains(change), "{}", plan.out);
     let second = world.run(&["sync"], SETTINGS).await.succeeded();
     assert_eq!(second.writes[0], "SetRepositoryPolicy");
     assert_eq!(world.settings().await, expected());

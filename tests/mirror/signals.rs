@@ -39,6 +39,7 @@ impl SlowSource {
 
     fn spawn(&self, more: &[&str]) -> Child {
         let mut usual = vec!["sync", "--progress", "none", "--concurrency", "1"];
+        usual.extend(["--metrics", "run.prom"]);
         if !more.contains(&"--report") {
             usual.extend(["--report", "report.json"]);
         }
@@ -60,6 +61,13 @@ impl SlowSource {
     }
 }
 
+/// Asserts the exit status in the metrics.
+fn assert_metrics(home: &Path, exit: i32) {
+    let metrics = fs::read_to_string(home.join("run.prom")).unwrap();
+    let line = format!("ecr_mirror_run_exit_code {exit}");
+    assert!(metrics.lines().any(|it| it == line), "{metrics}");
+}
+
 async fn ended(mut child: Child) -> Option<i32> {
     tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
 }
@@ -78,12 +86,24 @@ async fn after_a_signal_running_images_finish_and_the_rest_is_not_started() {
         let report = report(slow.home.path());
         let totals = &report["totals"];
         assert_eq!(report["exit"], code, "{name}");
+        assert_metrics(slow.home.path(), code);
         assert!(totals["copied"].as_u64() > Some(0), "{totals}");
         assert!(totals["not_started"].as_u64() > Some(0), "{totals}");
         assert_eq!(totals["failed"], 0, "{totals}");
         assert_eq!(report["images"].as_array().unwrap().len(), 16);
         slow.assert_whole();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_run_leaves_the_metrics_of_the_run_before() {
+    let slow = SlowSource::new(1, 100).await;
+    let metrics = slow.home.path().join("run.prom");
+    fs::write(&metrics, "old").unwrap();
+    let mut child = slow.started().await;
+    child.kill().unwrap();
+    ended(child).await;
+    assert_eq!(fs::read_to_string(&metrics).unwrap(), "old");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,6 +152,7 @@ async fn an_expired_deadline_starts_no_image() {
     let slow = SlowSource::new(2, 100_000).await;
     assert_eq!(ended(slow.spawn(&["--deadline", "0s"])).await, Some(3));
     assert_eq!(report(slow.home.path())["totals"]["not_started"], 2);
+    assert_metrics(slow.home.path(), 3);
     assert_eq!(slow.plain.journal().iter().filter(|entry| entry.is_write()).count(), 0);
 }
 

@@ -252,7 +252,7 @@ struct WarningRecorder(Mutex<Vec<String>>);
 
 impl Observer for WarningRecorder {
     fn observe(&self, event: &Event) {
-        if let Event::Warning { subject, text } = event {
+        if let Event::Warning { subject, text, .. } = event {
             self.0.lock().unwrap().push(format!("{subject}: {text}"));
         }
     }

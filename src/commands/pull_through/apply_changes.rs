@@ -43,7 +43,7 @@ pub(crate) async fn run(
         tokio::select! {
             // polled first, so that the signals are watched before the first request
             biased;
-            error = watch_signals(&shutdown) => Err(error),
+            error = watch_signals(global, screen, &shutdown) => Err(error),
             result = confirm_and_apply(screen, registries, &sites, request, &shutdown) => result,
             () = shutdown.dropping() => Ok(0),
         }
@@ -51,7 +51,9 @@ pub(crate) async fn run(
     let result = with_registries(global, &config, apply).await;
     match shutdown.interrupt() {
         Some(interrupt) => {
-            screen.tell(|out| writeln!(out, "stopped; run again to apply the remaining changes"));
+            screen.tell_lines(|out| {
+                writeln!(out, "stopped; run again to apply the remaining changes")
+            });
             Ok(interrupt.status())
         }
         None => result,
@@ -71,7 +73,7 @@ async fn confirm_and_apply(
         confirmed = confirm(screen, registries, sites, request) => confirmed?,
     };
     let Some((preview, mut status)) = confirmed else {
-        screen.tell(|out| writeln!(out, "nothing was changed"));
+        screen.tell_lines(|out| writeln!(out, "nothing was changed"));
         return Ok(1);
     };
     for site in &preview.sites {
@@ -89,17 +91,19 @@ async fn apply_site(screen: &Screen, site: &PlannedSite<'_>, shutdown: &Shutdown
     if flow().is_break() {
         return 0;
     }
-    let mut kept = Kept::default();
+    let (mut kept, mut pullable) = (Kept::default(), Vec::new());
     let deletes = |prefix: &str| {
         let is_below = |name: &str| name.strip_prefix(prefix).is_some_and(|it| it.starts_with('/'));
         let is_deleted = |planned: &Planned| matches!(&planned.step, Some(CacheStep::DeleteRepository { name, .. }) if is_below(name));
         site.planned.iter().any(is_deleted)
     };
     let applied = apply(&site.session, &site.site.registry.host, &site.planned, |done| {
-        screen.tell(|out| changes::made(out, &done.change));
+        screen.tell_lines(|out| changes::made(out, &done.change));
         let SettingChange { action, kind, name, .. } = &done.change;
-        if (*action, *kind) == (Action::Delete, Subject::Rule) && !deletes(name) {
-            kept.prefixes.push(name.clone());
+        match (action, kind) {
+            (Action::Delete, Subject::Rule) if !deletes(name) => kept.prefixes.push(name.clone()),
+            (Action::Create | Action::Replace, Subject::Rule) => pullable.push(name.clone()),
+            _ => {}
         }
         flow()
     });
@@ -107,11 +111,10 @@ async fn apply_site(screen: &Screen, site: &PlannedSite<'_>, shutdown: &Shutdown
     for error in &applied.failures {
         error::print(screen, error);
     }
-    for planned in &applied.left {
-        screen.tell(|out| changes::left(out, &planned.change));
-    }
+    applied.left.iter().for_each(|it| screen.tell_lines(|out| changes::left(out, &it.change)));
     kept.secrets = applied.restorable;
     let host = site.site.registry.host.to_string();
-    screen.tell(|out| changes::kept(out, &host, &kept));
+    screen.tell_lines(|out| changes::kept(out, &host, &kept));
+    screen.tell_lines(|out| changes::references(out, &host, &pullable));
     u8::from(!applied.failures.is_empty() || site.conflicts().next().is_some())
 }

@@ -9,7 +9,7 @@ use crate::{
     },
     commands::{
         iam::exported_policies,
-        shared::{read_config, with_registries},
+        shared::{read_config, read_expanded_config, with_registries},
     },
     model::Result,
     output::{Screen, changes, file},
@@ -44,7 +44,7 @@ async fn terraform(
     destinations: &[String],
     policies: &[PolicyExport],
 ) -> Result<u8> {
-    let config = read_config(global)?;
+    let config = read_expanded_config(global).await?;
     let policies = exported_policies(&config, policies)?;
     let sites = sites(&config, destinations)?;
     let goal = Goal::SetUpFromNothing;
@@ -60,7 +60,7 @@ async fn terraform(
     screen.print(|out| out.write_all(text.as_bytes()))?;
     let mut status = 0;
     for conflict in planned.iter().flat_map(PlannedSite::conflicts) {
-        screen.tell(|out| changes::conflict(out, conflict));
+        screen.tell_lines(|out| changes::conflict(out, conflict));
         status = 1;
     }
     Ok(status)
@@ -83,7 +83,7 @@ async fn kubernetes(
     let manifest = manifest(&config.caches, names, &logins)?;
     file::save_secret(output, "manifest", &manifest.yaml)?;
     let output = output.display();
-    screen.tell(|out| {
+    screen.tell_lines(|out| {
         for prefix in &manifest.left_out {
             writeln!(out, "skipped `{prefix}`: its `secret_arn` is read only with `--read-secrets`")?;
         }

@@ -25,18 +25,19 @@ pub(crate) fn show(
     let sections: Vec<Section<'_>> = preview.sites.iter().map(section).collect();
     screen.print(|out| match as_json {
         true => changes::json(out, &sections, &preview.failures),
-        false => changes::plan(out, &sections, preview.failures.len()),
+        false => changes::plan(out, &sections, preview.failures.len(), screen.width()),
     })?;
     if !matches!(goal, Goal::Removal(_)) {
         for role in needed_roles(&preview.sites) {
             let Documents { trust, permissions } = &role.documents;
-            screen.tell(|out| changes::role(out, &role.setting, trust, permissions));
+            let width = screen.stderr_width();
+            screen.tell(|out| changes::role(out, &role.setting, trust, permissions, width));
         }
     }
     Ok(())
 }
 
-fn section<'a>(site: &'a PlannedSite<'_>) -> Section<'a> {
+pub(crate) fn section<'a>(site: &'a PlannedSite<'_>) -> Section<'a> {
     Section {
         registry: site.site.registry.host.to_string(),
         changes: site.planned.iter().map(|planned| &planned.change).collect(),

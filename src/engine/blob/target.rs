@@ -47,6 +47,11 @@ impl<D: Destination> CopyTarget<D> {
         PlacementKey { size: blob.size, ..self.key(&blob.digest) }
     }
 
+    /// Returns `true` if nothing can be mounted instead of a push.
+    pub(crate) fn must_push(&self, carrier: &Carrier) -> bool {
+        self.mounting == Mounting::Never || carrier.mount_sources.is_empty()
+    }
+
     pub(crate) fn placed(&self, carrier: Carrier) {
         self.placed.lock().push(carrier.placed());
     }

@@ -16,7 +16,7 @@ use crate::{
         Descriptor, Result,
         event::{Counter, Progress},
     },
-    remote::{Destination, HostContext, Mount, Source, UploadSession},
+    remote::{Destination, HostContext, Mount, Source, UploadSession, current},
 };
 
 /// The unit of buffer memory, in bytes.
@@ -81,6 +81,8 @@ struct Upload<'a, D> {
     /// `None` for a blob that is uploaded again: no image waits for it.
     carrier: Option<Carrier>,
     session: Option<UploadSession>,
+    /// Set if the progress expects its bytes already.
+    is_expected: bool,
 }
 
 /// Places the blobs of one image.
@@ -108,7 +110,11 @@ impl<S: Source> Transfers<'_, S> {
 
     /// Uploads a blob that the registry had and lost.
     pub(crate) async fn reupload<D: Destination>(&self, blob: &Descriptor, target: &CopyTarget<D>) {
-        self.transfer(blob, vec![Upload { target, carrier: None, session: None }]).await;
+        self.transfer(
+            blob,
+            vec![Upload { target, carrier: None, session: None, is_expected: false }],
+        )
+        .await;
     }
 
     /// Waits for the blob's carrier, or mounts the blob, or returns the upload to make.
@@ -140,13 +146,15 @@ impl<S: Source> Transfers<'_, S> {
         target: &'a CopyTarget<D>,
         mut carrier: Carrier,
     ) -> Option<Upload<'a, D>> {
+        let is_expected = target.must_push(&carrier);
         let mut session = None;
         for mut source in mem::take(&mut carrier.mount_sources) {
             if !source.ready(target.mounting).await {
                 continue;
             }
             let (repository, from) = (&target.repository.repository, &source.repository);
-            match target.destination().mount(repository, blob, from).await {
+            let mount = target.destination().mount(repository, blob, from);
+            match current::counted(|progress| &progress.mounts, mount).await {
                 Ok(Mount::Mounted) => {
                     self.limits.mounted.add(1);
                     target.placed(carrier);
@@ -167,7 +175,7 @@ impl<S: Source> Transfers<'_, S> {
                 Err(error) => tracing::debug!(blob = %blob.digest, %from, ?error, "no mount"),
             }
         }
-        Some(Upload { target, carrier: Some(carrier), session })
+        Some(Upload { target, carrier: Some(carrier), session, is_expected })
     }
 
     /// Reads the blob once and uploads it to every target; retries the uploads that fail.
@@ -175,7 +183,8 @@ impl<S: Source> Transfers<'_, S> {
         let _buffers = self.limits.buffers.acquire_many(buffer_units(blob.size)).await;
         // one permit for all targets: each is another registry with connections of its own
         let _transfer = self.limits.transfers.acquire().await;
-        self.progress.expected.add(blob.size * uploads.len() as u64);
+        let unexpected = uploads.iter().filter(|upload| !upload.is_expected).count();
+        self.progress.expected.add(blob.size * unexpected as u64);
         for attempt in 1.. {
             let results = self.push_once(blob, &uploads).await;
             let mut pause = Duration::ZERO;

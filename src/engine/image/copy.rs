@@ -21,7 +21,7 @@ use crate::{
     },
     model::{Descriptor, Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
     remote::{
-        Destination, Mounting, Source,
+        Destination, Source,
         index_walk::{Tree, Unserved},
     },
 };
@@ -43,6 +43,8 @@ pub(crate) struct TreeCopy<'a, S, D> {
 pub(crate) struct Copied {
     /// The blob bytes that a plan would read: several targets share one read.
     pub(crate) bytes_to_read: u64,
+    /// The manifests that a plan would push.
+    pub(crate) manifests: u64,
     /// Names the content that is not copied.
     pub(crate) warning: Option<String>,
 }
@@ -55,20 +57,25 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
     /// # Errors
     /// If the source does not serve attestations of the tree. Nothing is pushed then.
     pub(crate) async fn run(&self, mode: Mode) -> Result<Copied, Unserved> {
-        let Self { limits, reader, targets, .. } = *self;
+        let Self { limits, reader, .. } = *self;
         let content = missing::find_missing(self, mode).await?;
         let Some(content) = content else { return Ok(Copied::default()) };
         let warning = content.warning;
+        let targets = self.targets.iter().zip(&content.manifests);
+        let manifests = targets.map(|(it, missing)| self.manifests_to_push(it, missing)).sum();
         if mode != Mode::Mirror {
-            return Ok(Copied { bytes_to_read: self.forecast(content.blobs), warning });
+            let bytes_to_read = self.forecast(content.blobs);
+            return Ok(Copied { bytes_to_read, manifests, warning });
         }
         let progress = Arc::clone(&self.progress);
+        progress.manifests.add(manifests);
+        progress.expected.add(content.blobs.iter().map(MissingBlob::bytes_to_push).sum());
         let transfers = &Transfers { limits, reader, seq: content.seq, progress };
         let places = content.blobs.into_iter();
         let places =
             places.map(async |missing| transfers.place(&missing.blob, missing.claims).await);
         join_all(places).await;
-        let commits = targets.iter().zip(&content.manifests).map(async |(target, missing)| {
+        let commits = self.targets.iter().zip(&content.manifests).map(async |(target, missing)| {
             if target.is_alive()
                 && let Err(error) = self.commit(transfers, target, missing, &content.images).await
             {
@@ -76,8 +83,15 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
             }
         });
         join_all(commits).await;
-        targets.iter().for_each(CopyTarget::finish);
-        Ok(Copied { bytes_to_read: 0, warning })
+        self.targets.iter().for_each(CopyTarget::finish);
+        Ok(Copied { bytes_to_read: 0, manifests, warning })
+    }
+
+    /// The manifests that [`Self::commit`] pushes to the target, unless another image pushes them.
+    fn manifests_to_push(&self, target: &CopyTarget<D>, missing: &HashSet<Digest>) -> u64 {
+        let root = self.tree.root.manifest.digest();
+        let commits = self.check == Check::Tags || target.tag.is_some();
+        missing.len() as u64 + u64::from(commits && !missing.contains(root))
     }
 
     fn forecast(&self, blobs: Vec<MissingBlob<'_, D>>) -> u64 {
@@ -89,7 +103,7 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
                     self.limits.present.add(1);
                     continue;
                 };
-                if target.mounting == Mounting::Never || carrier.mount_sources.is_empty() {
+                if target.must_push(&carrier) {
                     self.limits.pushed.add(1);
                     target.pushed.add(blob.size);
                     is_pushed = true;
@@ -153,7 +167,10 @@ async fn push_manifest<S: Source, D: Destination>(
     for push in 1.. {
         let pushed =
             target.destination().push_manifest(&repository.repository, manifest, tag).await;
-        let Err(error) = pushed else { break };
+        let Err(error) = pushed else {
+            transfers.progress.pushed_manifests.add(1);
+            break;
+        };
         if error.kind() != Kind::ContentMissing || push == PUSHES {
             let name = tag.map_or(manifest.digest().as_str(), Tag::as_str);
             return Err(error.context(format!("cannot push manifest {name} to {repository}")));

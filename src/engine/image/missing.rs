@@ -55,6 +55,17 @@ pub(crate) struct MissingBlob<'a, D> {
     pub(crate) claims: Vec<TargetClaim<'a, D>>,
 }
 
+impl<D: Destination> MissingBlob<'_, D> {
+    /// The bytes that are certainly pushed: no target can mount them.
+    pub(crate) fn bytes_to_push(&self) -> u64 {
+        let is_pushed = |it: &&TargetClaim<'_, D>| match &it.claim {
+            Claim::Carry(carrier) => it.target.must_push(carrier),
+            _ => false,
+        };
+        self.blob.size * self.claims.iter().filter(is_pushed).count() as u64
+    }
+}
+
 /// The content of a tree that the targets lack.
 pub(crate) struct MissingContent<'a, D> {
     pub(crate) seq: ImageSeq,

@@ -28,7 +28,7 @@ use crate::{
     model::{
         Attestations, Descriptor, Digest, Error, Filter, ForeignLayers, Image, Kind, ListedImage,
         Manifest, MediaType, Platform, Platforms, RawManifest, Result, Shape, Tag, TagOrDigest,
-        content::Index, filter, nesting::DEPTH,
+        content::Index, filter, hints, nesting::DEPTH, outcome::Reason,
     },
     remote::{ArchivedImage, Destination, Mutability, Source, index_walk::Tree},
 };
@@ -51,13 +51,32 @@ pub(crate) struct JobTarget<D> {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     UpToDate(Current),
-    /// Copy the tree; `None` if only a pull could tell which one.
-    Copy(Option<Arc<Tree>>),
+    Copy {
+        /// `None` if only a pull could tell which one.
+        tree: Option<Arc<Tree>>,
+        reason: Option<Reason>,
+    },
     /// The tag points elsewhere and is immutable.
     Drifted(Error),
     /// The tag has an image that cannot be pulled.
     Archived(ArchivedImage),
     Failed(Error),
+    /// No image can be mirrored to the target's registry.
+    Unusable(Error),
+}
+
+/// The comparison of a target with the source.
+#[derive(Debug)]
+enum Comparison {
+    Decided(Verdict),
+    /// The tag must be written, for this reason if it is known.
+    Differs(Option<Reason>),
+}
+
+impl Comparison {
+    fn decided(self) -> Option<Verdict> {
+        if let Self::Decided(verdict) = self { Some(verdict) } else { None }
+    }
 }
 
 /// The content of a tag that is up to date.
@@ -92,9 +111,9 @@ pub(crate) async fn plan<S: Source, D: Destination>(
             return Some(Plan { source: None, verdicts, reader, _permit: None });
         }
     };
-    if checks.iter().all(Option::is_some) {
+    if checks.iter().all(|check| matches!(check, Comparison::Decided(_))) {
         job.queue.release();
-        let verdicts = checks.into_iter().flatten().collect();
+        let verdicts = checks.into_iter().filter_map(Comparison::decided).collect();
         let permit = match context.check {
             Check::Tags => None,
             Check::Deep => Some(context.shutdown.permit(&context.copies).await?),
@@ -106,36 +125,40 @@ pub(crate) async fn plan<S: Source, D: Destination>(
         reader.learn_allowance(&source).await;
         expected_pulls = ExpectedPulls::listed(job, &reader, &source).await;
         if let Some(expected) = &expected_pulls {
-            job.queue.expect(expected.count(&reader));
+            job.queue.expect(expected.count(|digest| reader.is_cached(digest)));
         }
         // before the permit: an image that is earlier in the queue may need one
         job.queue.wait(|| reader.allowance()).await;
     }
     let permit = context.shutdown.permit(&context.copies).await?;
     let tree = build_tree(job, &reader, &source, context.mode, expected_pulls).await;
-    let decide = async |target| {
-        let Some(tree) = tree.clone()? else { return Ok(Verdict::Copy(None)) };
-        let verdict = compare(job, &reader, target, &source, Some(&tree)).await?;
-        Ok(verdict.unwrap_or(Verdict::Copy(Some(tree))))
+    let decide = async |target, reason: Option<Reason>| {
+        let Some(tree) = tree.clone()? else { return Ok(Verdict::Copy { tree: None, reason }) };
+        Ok(match compare(job, &reader, target, &source, Some(&tree)).await? {
+            Comparison::Decided(verdict) => verdict,
+            Comparison::Differs(later) => {
+                Verdict::Copy { tree: Some(tree), reason: reason.or(later) }
+            }
+        })
     };
     let verdicts = job.targets.iter().zip(checks).map(async |(target, check)| match check {
-        Some(verdict) => verdict,
-        None => decide(target).await.unwrap_or_else(Verdict::Failed),
+        Comparison::Decided(verdict) => verdict,
+        Comparison::Differs(reason) => decide(target, reason).await.unwrap_or_else(Verdict::Failed),
     });
     let verdicts = join_all(verdicts).await;
-    if !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Copy(Some(_)))) {
+    if !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Copy { tree: Some(_), .. })) {
         reader.release().await;
     }
     Some(Plan { source: Some(source), verdicts, reader, _permit: Some(permit) })
 }
 
 /// Finds the source's digest, in a hint if that shows every target up to date, and checks every
-/// target. A target without a verdict differs.
+/// target.
 async fn check_targets<S: Source, D: Destination>(
     context: &RunContext,
     job: &Job<S, D>,
     reader: &Reader<S>,
-) -> Result<(Digest, Vec<Option<Verdict>>)> {
+) -> Result<(Digest, Vec<Comparison>)> {
     let tag = match &job.image.origin.at {
         TagOrDigest::Digest(digest) => {
             return Ok((digest.clone(), check_all(context, job, reader, digest).await));
@@ -144,8 +167,9 @@ async fn check_targets<S: Source, D: Destination>(
     };
     if let Some(hint) = job.source.hint(tag).await {
         let checks = check_all(context, job, reader, &hint).await;
-        let suffices = |check: &Option<Verdict>| {
-            matches!(check, Some(Verdict::UpToDate(_) | Verdict::Archived(_)))
+        let suffices = |check: &Comparison| {
+            let Comparison::Decided(verdict) = check else { return false };
+            matches!(verdict, Verdict::UpToDate(_) | Verdict::Archived(_))
         };
         if checks.iter().all(suffices) {
             return Ok((hint, checks));
@@ -155,7 +179,16 @@ async fn check_targets<S: Source, D: Destination>(
     let current = join_all(job.targets.iter().map(|it| it.repository.current(&it.tag)));
     let (digest, _) =
         futures::join!(reader.registry.source.resolve(&reader.repository, tag), current);
-    let digest = digest.map_err(|e| e.context(format!("cannot find {}", job.image.origin)))?;
+    let digest = digest.map_err(|error| {
+        let problem = match error.kind() {
+            Kind::Unavailable | Kind::Stalled => {
+                format!("cannot reach {}", job.image.origin.location)
+            }
+            Kind::NotFound => "the source does not have the tag".to_owned(),
+            _ => format!("cannot resolve the tag at {}", job.image.origin.location),
+        };
+        error.context(problem)
+    })?;
     let checks = check_all(context, job, reader, &digest).await;
     Ok((digest, checks))
 }
@@ -165,22 +198,25 @@ async fn check_all<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
     source: &Digest,
-) -> Vec<Option<Verdict>> {
+) -> Vec<Comparison> {
     let checks = job.targets.iter().map(|target| async move {
         let repository = &target.repository;
         repository.reconcile(context).await?;
-        let verdict = compare(job, reader, target, source, None).await?;
-        if verdict.is_none() {
+        let comparison = compare(job, reader, target, source, None).await?;
+        if let Comparison::Differs(_) = comparison {
             // before the source is read for a repository that refuses pushes
             repository.destination().check_writable(&repository.repository).await?;
         }
-        Ok(verdict)
+        Ok(comparison)
     });
-    let checks = join_all(checks).await.into_iter();
-    checks.map(|check| check.unwrap_or_else(|error| Some(Verdict::Failed(error)))).collect()
+    let failed = |error: Error| match error.identity_error() {
+        Some(error) => Comparison::Decided(Verdict::Unusable(error.clone())),
+        None => Comparison::Decided(Verdict::Failed(error)),
+    };
+    join_all(checks).await.into_iter().map(|check| check.unwrap_or_else(failed)).collect()
 }
 
-/// Decides whether a target is up to date; returns `None` if its tag must be written.
+/// Decides whether a target is up to date, or its tag must be written.
 ///
 /// The tree is what the filter makes of the source; `None` before the source is read. A target is
 /// up to date in one of these cases:
@@ -205,16 +241,16 @@ async fn compare<S: Source, D: Destination>(
     target: &JobTarget<D>,
     source: &Digest,
     tree: Option<&Tree>,
-) -> Result<Option<Verdict>> {
+) -> Result<Comparison> {
     let foreign_layers = job.image.filter.foreign_layers;
     match compare_tag(job, reader, target, source, tree).await? {
-        Some(Verdict::UpToDate(current))
+        Comparison::Decided(Verdict::UpToDate(current))
             if foreign_layers == ForeignLayers::Copy
                 && foreign::are_missing(&target.repository, reader, &current.digest).await? =>
         {
-            Ok(None)
+            Ok(Comparison::Differs(Some(Reason::FilterChanged)))
         }
-        verdict => Ok(verdict),
+        comparison => Ok(comparison),
     }
 }
 
@@ -225,7 +261,7 @@ async fn compare_tag<S: Source, D: Destination>(
     target: &JobTarget<D>,
     source: &Digest,
     tree: Option<&Tree>,
-) -> Result<Option<Verdict>> {
+) -> Result<Comparison> {
     let (filter, repository) = (&job.image.filter, &target.repository);
     let digest = match repository.current(&target.tag).await? {
         Some(digest) => digest,
@@ -233,18 +269,22 @@ async fn compare_tag<S: Source, D: Destination>(
             Some(archived) if filter.is_everything() && &archived.digest != source => {
                 archived.digest
             }
-            archived => return Ok(archived.map(Verdict::Archived)),
+            Some(archived) => return Ok(Comparison::Decided(Verdict::Archived(archived))),
+            None => return Ok(Comparison::Differs(Some(Reason::New))),
         },
     };
     let up_to_date = |platforms: &[Platform], warnings| {
         let platforms = platforms.iter().map(ToString::to_string).collect();
-        Ok(Some(Verdict::UpToDate(Current { digest: digest.clone(), platforms, warnings })))
+        let current = Current { digest: digest.clone(), platforms, warnings };
+        Ok(Comparison::Decided(Verdict::UpToDate(current)))
     };
     let expected_digest = match tree {
         Some(tree) => tree.root.manifest.digest(),
         None if filter.is_everything() => source,
         None => {
-            let Some(manifest) = repository.manifest(&digest).await? else { return Ok(None) };
+            let Some(manifest) = repository.manifest(&digest).await? else {
+                return Ok(Comparison::Differs(None));
+            };
             // the source's own index, or a flat image: no need to read it at the source
             if &digest == source || filter.shape == Shape::Flat {
                 reader.remember(&manifest);
@@ -268,13 +308,18 @@ async fn compare_tag<S: Source, D: Destination>(
             if index.is_some() == (filter.shape == Shape::Flat)
                 || (is_annotated && !is_made && !is_immutable(repository, &target.tag).await?)
             {
-                return Ok(None);
+                let recorded = index.as_ref().and_then(filter::recorded_source);
+                return Ok(Comparison::Differs(recorded.map(|recorded| {
+                    let is_same = recorded == source.as_str();
+                    if is_same { Reason::FilterChanged } else { Reason::TagMoved }
+                })));
             }
+            let differs = Comparison::Differs((&digest == source).then_some(Reason::FilterChanged));
             let listed = reader.listed_images(source_tag(job), source).await;
-            let Some(listed) = listed else { return Ok(None) };
+            let Some(listed) = listed else { return Ok(differs) };
             let Some(platforms) = is_made_from_listed(&digest, index.as_ref(), &listed, filter)
             else {
-                return Ok(None);
+                return Ok(differs);
             };
             let available: Vec<Platform> = listed.iter().map(|it| it.platform.clone()).collect();
             let warning = filter::check_platforms(filter, &platforms, &available)?;
@@ -289,7 +334,9 @@ async fn compare_tag<S: Source, D: Destination>(
         return up_to_date();
     }
     if !is_immutable(repository, &target.tag).await? {
-        return Ok(None);
+        // a filter or a move of the tag may have made the difference
+        let reason = filter.keeps_digests().then_some(Reason::TagMoved);
+        return Ok(Comparison::Differs(reason));
     }
     if let Some(tree) = tree
         && let Some(manifest) = repository.manifest(&digest).await?
@@ -301,9 +348,8 @@ async fn compare_tag<S: Source, D: Destination>(
     }
     let problem =
         format!("the tag is immutable and points to {digest}; the source has {expected_digest}");
-    Ok(Some(Verdict::Drifted(Error::new(Kind::TagImmutable, problem).hint(
-        "mirror the image under another tag (`retag`), or exclude the tag from the repository's immutability",
-    ))))
+    let error = Error::new(Kind::TagImmutable, problem).hint(hints::IMMUTABLE);
+    Ok(Comparison::Decided(Verdict::Drifted(error)))
 }
 
 async fn is_immutable<D: Destination>(repository: &TargetRepository<D>, tag: &Tag) -> Result<bool> {
@@ -451,7 +497,7 @@ async fn build_tree<S: Source, D>(
     }
     // all of them before the first: an image that does not fit spends none
     if let (Some(expected), false) = (expected_pulls, is_free) {
-        reader.reserve(|| expected.count(reader)).await?;
+        reader.reserve(|| expected.count(|digest| reader.is_cached(digest))).await?;
     }
     let tree = tree::build(reader, source, filter, &BTreeSet::new()).await?;
     Ok(Some(Arc::new(tree)))
@@ -476,12 +522,18 @@ impl ExpectedPulls {
     ) -> Option<Self> {
         let allowance = reader.allowance()?;
         let listed = reader.listed_images(source_tag(job), source).await?;
-        let filter = &job.image.filter;
+        let expected = Self::of(source, &listed, &job.image.filter);
+        let window = reader.registry.budget.window(allowance);
+        (expected.count(|digest| reader.is_cached(digest)) <= window).then_some(expected)
+    }
+
+    /// The manifests that the filter needs of these listed entries of the index `source`.
+    fn of(source: &Digest, listed: &[ListedImage], filter: &Filter) -> Self {
         let mut manifests = HashSet::from([source.clone()]);
         if listed.iter().any(|image| image.digest == *source) {
-            return Some(Self { manifests, attestations: Vec::new(), kept_attestations: 0 });
+            return Self { manifests, attestations: Vec::new(), kept_attestations: 0 };
         }
-        let ListedParts { attestations, kept } = ListedParts::new(&listed, filter);
+        let ListedParts { attestations, kept } = ListedParts::new(listed, filter);
         manifests.extend(kept.iter().map(|image| image.digest.clone()));
         let kept = manifests.len() - 1;
         let kept_attestations = match (filter.shape, filter.attestations, &filter.platforms) {
@@ -491,14 +543,16 @@ impl ExpectedPulls {
             (.., Platforms::Only(_)) => attestations.len().min(kept),
         };
         let attestations = attestations.iter().map(|entry| entry.digest.clone()).collect();
-        let expected = Self { manifests, attestations, kept_attestations };
-        (expected.count(reader) <= reader.registry.budget.window(allowance)).then_some(expected)
+        Self { manifests, attestations, kept_attestations }
     }
 
     /// The pulls that these manifests cost now: those in the cache cost none.
-    fn count<S: Source>(&self, reader: &Reader<S>) -> u64 {
-        let manifests = self.manifests.iter().filter(|it| !reader.is_cached(it)).count();
-        let cached = self.attestations.iter().filter(|it| reader.is_cached(it)).count();
+    fn count(&self, is_cached: impl Fn(&Digest) -> bool) -> u64 {
+        let manifests = self.manifests.iter().filter(|it| !is_cached(it)).count();
+        let cached = self.attestations.iter().filter(|it| is_cached(it)).count();
         (manifests + self.kept_attestations.saturating_sub(cached)) as u64
     }
 }
+
+#[cfg(test)]
+mod tests;

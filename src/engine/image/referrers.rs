@@ -29,7 +29,7 @@ use crate::{
     model::{
         Digest, Error, Filter, Kind, Manifest, RawManifest, Result, Signatures, Tag,
         nesting::{DEPTH, ENTRIES},
-        outcome::{Outcome, Row},
+        outcome::{Outcome, Reason, Row},
     },
     remote::{Destination, Source},
 };
@@ -162,6 +162,7 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
                     row.bytes_pushed = [row.bytes_pushed, bytes].into_iter().sum();
                     if row.outcome == Outcome::UpToDate {
                         row.outcome = self.context.copied_outcome();
+                        row.reason = Some(Reason::ReferrerAdded);
                     }
                 }
                 Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::TagImmutable) => {
@@ -223,7 +224,7 @@ async fn subjects<S: Source, D: Destination>(job: &Job<S, D>, plan: &Plan<S>) ->
     let mut root: Option<RawManifest> = None;
     for (verdict, target) in plan.verdicts.iter().zip(&job.targets) {
         root = match verdict {
-            Verdict::Copy(Some(tree)) => Some(tree.root.manifest.clone()),
+            Verdict::Copy { tree: Some(tree), .. } => Some(tree.root.manifest.clone()),
             Verdict::UpToDate(current) => target.repository.manifest(&current.digest).await?,
             _ => continue,
         };

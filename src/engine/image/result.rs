@@ -7,7 +7,8 @@ use crate::{
     engine::{blob::target::CopyTarget, context::RunContext},
     model::{
         Image,
-        outcome::{Outcome, Row},
+        event::Event,
+        outcome::{Bounds, Outcome, Row},
     },
     remote::Destination,
 };
@@ -17,6 +18,8 @@ pub(crate) struct ImageResult {
     pub(crate) rows: Vec<Row>,
     /// Blob bytes that a plan would read; `None` if only a pull could tell.
     pub(crate) bytes_to_read: Option<u64>,
+    /// Manifests that a plan would push.
+    pub(crate) manifests: Bounds,
 }
 
 /// The result of an image that was not planned: a row per target, changed in the same way.
@@ -26,7 +29,7 @@ pub(crate) fn uniform(
     change: impl Fn(Row) -> Row,
 ) -> ImageResult {
     let rows = image.targets.iter().map(|target| change(context.row(image, target))).collect();
-    ImageResult { rows, bytes_to_read: Some(0) }
+    ImageResult { rows, bytes_to_read: Some(0), manifests: Bounds::default() }
 }
 
 /// The rows of an image that was planned, and copied as far as the mode allows.
@@ -47,8 +50,10 @@ pub(crate) fn planned<S, D: Destination>(
                 let warnings = warnings.clone();
                 Row { outcome: Outcome::UpToDate, digest, platforms, warnings, ..row }
             }
-            Verdict::Copy(None) => Row { outcome: Outcome::Planned, bytes_pushed: None, ..row },
-            Verdict::Copy(Some(tree)) => {
+            Verdict::Copy { tree: None, reason } => {
+                Row { outcome: Outcome::Planned, bytes_pushed: None, reason: *reason, ..row }
+            }
+            Verdict::Copy { tree: Some(tree), reason } => {
                 let copy = copied.iter().find(|it| it.repository.id == target.destination);
                 let copy = copy.expect("every copy has a target");
                 let platforms = tree.root.platforms.iter().map(ToString::to_string).collect();
@@ -58,7 +63,7 @@ pub(crate) fn planned<S, D: Destination>(
                     return row.with_error(Outcome::of(&error), &error);
                 }
                 let digest = Some(tree.root.manifest.digest().clone());
-                Row { outcome: context.copied_outcome(), digest, ..row }
+                Row { outcome: context.copied_outcome(), digest, reason: *reason, ..row }
             }
             Verdict::Archived(archived) => Row {
                 outcome: Outcome::Archived,
@@ -68,6 +73,10 @@ pub(crate) fn planned<S, D: Destination>(
             },
             Verdict::Drifted(error) => row.with_error(Outcome::Drifted, error),
             Verdict::Failed(error) => row.with_error(Outcome::of(error), error),
+            Verdict::Unusable(error) => {
+                context.unusable.lock().entry(target.destination).or_insert_with(|| error.clone());
+                row
+            }
         }
     });
     rows.collect()
@@ -77,6 +86,7 @@ pub(crate) fn planned<S, D: Destination>(
 pub(crate) fn warn(context: &RunContext, image: &Image, rows: &[Row]) {
     let mut seen = HashSet::new();
     for text in rows.iter().flat_map(|row| &row.warnings).filter(|text| seen.insert(*text)) {
-        context.warn(image.origin.to_string(), text.clone());
+        let (subject, text) = (image.origin.to_string(), text.clone());
+        context.observer.observe(&Event::Warning { subject, text, is_in_report: true });
     }
 }

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 use tokio::sync::watch;
 
 use crate::{
-    model::{Error, Kind, Result},
+    model::{Error, Kind, Result, hints},
     remote::Allowance,
 };
 
@@ -248,19 +248,20 @@ impl Drop for Reservation {
     }
 }
 
+fn needs(pulls: u64) -> String {
+    format!("the image needs {pulls} {}", if pulls == 1 { "pull" } else { "pulls" })
+}
+
 fn quota(pulls: u64, limit: u64, reserved: u64) -> Error {
-    let problem = format!(
-        "the image needs {pulls} pulls; the limit is {limit} per window, {reserved} of them reserved"
-    );
-    Error::new(Kind::Quota, problem).hint(
+    let rest = format!("the limit is {limit} per window, {reserved} of them reserved");
+    Error::new(Kind::Quota, format!("{}; {rest}", needs(pulls))).hint(
         "narrow `platforms`, lower `reserve_pulls`, or authenticate with a plan that allows more",
     )
 }
 
 fn limit_reached(pulls: u64, free: u64) -> Error {
-    let problem = format!("the image needs {pulls} pulls; {free} are left in this window");
-    Error::new(Kind::PullLimit, problem)
-        .hint("run again in the next window, or authenticate for a higher limit")
+    let problem = format!("{}; left in this window: {free}", needs(pulls));
+    Error::new(Kind::PullLimit, problem).hint(hints::PULLS_SPENT)
 }
 
 #[cfg(test)]
@@ -270,7 +271,8 @@ mod tests {
         time::Duration,
     };
 
-    use futures::FutureExt;
+    use futures::{FutureExt, future::join};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -286,60 +288,65 @@ mod tests {
         result.unwrap_err().kind()
     }
 
-    #[tokio::test]
+    /// The result of a future that must resolve. The clock of the test is paused.
+    async fn resolved<T>(future: impl Future<Output = T>) -> T {
+        timeout(Duration::from_secs(1), future).await.expect("the image does not wait")
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_pull_is_promised_once_and_an_unused_one_is_returned() {
         let budget = Arc::new(PullBudget::new(20));
         let (mut first, mut second) = (reservation(&budget), reservation(&budget));
-        first.resize(|| 5, || allowance(30)).await.unwrap();
+        resolved(first.resize(|| 5, || allowance(30))).await.unwrap();
         assert!(second.resize(|| 6, || allowance(30)).now_or_never().is_none(), "it waits");
-        drop(first.take(|| allowance(30)).await.unwrap());
+        drop(resolved(first.take(|| allowance(30))).await.unwrap());
         assert!(second.resize(|| 6, || allowance(29)).now_or_never().is_none(), "it still waits");
-        first.resize(|| 3, || allowance(29)).await.unwrap();
-        second.resize(|| 6, || allowance(29)).await.unwrap();
+        resolved(first.resize(|| 3, || allowance(29))).await.unwrap();
+        resolved(second.resize(|| 6, || allowance(29))).await.unwrap();
         drop((first, second));
         let mut third = reservation(&budget);
-        third.resize(|| 9, || allowance(29)).await.unwrap();
+        resolved(third.resize(|| 9, || allowance(29))).await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_image_waits_for_returned_pulls_and_is_deferred_when_none_can_be_returned() {
         let budget = Arc::new(PullBudget::new(0));
         let (mut first, mut second) = (reservation(&budget), reservation(&budget));
-        first.resize(|| 8, || allowance(10)).await.unwrap();
+        resolved(first.resize(|| 8, || allowance(10))).await.unwrap();
         let mut waiting = Box::pin(second.resize(|| 4, || allowance(10)));
         assert!(waiting.as_mut().now_or_never().is_none());
-        first.resize(|| 6, || allowance(10)).await.unwrap();
-        waiting.await.unwrap();
+        resolved(first.resize(|| 6, || allowance(10))).await.unwrap();
+        resolved(waiting).await.unwrap();
         drop(first);
-        assert_eq!(kind(second.resize(|| 11, || allowance(10)).await), Kind::PullLimit);
+        assert_eq!(kind(resolved(second.resize(|| 11, || allowance(10))).await), Kind::PullLimit);
         assert_eq!(budget.state.borrow().promised, 0, "a deferred image holds nothing");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn images_that_wait_for_each_others_pulls_do_not_wait_for_ever() {
         let budget = Arc::new(PullBudget::new(0));
         let (mut first, mut second) = (reservation(&budget), reservation(&budget));
-        first.resize(|| 5, || allowance(10)).await.unwrap();
-        second.resize(|| 5, || allowance(10)).await.unwrap();
+        resolved(first.resize(|| 5, || allowance(10))).await.unwrap();
+        resolved(second.resize(|| 5, || allowance(10))).await.unwrap();
         let mut waiting = Box::pin(first.resize(|| 6, || allowance(10)));
         assert!(waiting.as_mut().now_or_never().is_none());
-        assert_eq!(kind(second.resize(|| 6, || allowance(10)).await), Kind::PullLimit);
-        waiting.await.unwrap();
+        assert_eq!(kind(resolved(second.resize(|| 6, || allowance(10))).await), Kind::PullLimit);
+        resolved(waiting).await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_image_that_stops_waiting_is_not_counted_as_waiting() {
         let budget = Arc::new(PullBudget::new(0));
         let (mut first, mut second) = (reservation(&budget), reservation(&budget));
-        first.resize(|| 5, || allowance(10)).await.unwrap();
-        second.resize(|| 5, || allowance(10)).await.unwrap();
+        resolved(first.resize(|| 5, || allowance(10))).await.unwrap();
+        resolved(second.resize(|| 5, || allowance(10))).await.unwrap();
         assert!(first.resize(|| 6, || allowance(10)).now_or_never().is_none());
         drop(first);
         assert_eq!(budget.state.borrow().held_by_waiting, 0);
-        second.resize(|| 10, || allowance(10)).await.unwrap();
+        resolved(second.resize(|| 10, || allowance(10))).await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn images_reserve_in_order_unless_enough_pulls_are_left_for_all() {
         let budget = Arc::new(PullBudget::new(20));
         let [first, second, third] = [0, 1, 2].map(|position| budget.queue(position));
@@ -357,44 +364,99 @@ mod tests {
         assert!(is_first(&third, 0));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn an_image_reserves_as_soon_as_an_earlier_one_expects_fewer_pulls() {
+        let budget = Arc::new(PullBudget::new(0));
+        let [first, second] = [0, 1].map(|position| budget.queue(position));
+        let enough = UNKNOWN_PULLS + 1;
+        let earlier = async { first.expect(1) };
+        join(resolved(second.wait(|| allowance(enough))), earlier).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_waits_gets_the_pulls_that_another_image_returns() {
+        let budget = Arc::new(PullBudget::new(0));
+        let (mut first, mut second) = (reservation(&budget), reservation(&budget));
+        resolved(first.resize(|| 8, || allowance(10))).await.unwrap();
+        let returned = async { first.release() };
+        join(resolved(second.resize(|| 4, || allowance(10))), returned).await.0.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_waits_tries_again_only_after_a_change() {
+        let budget = Arc::new(PullBudget::new(0));
+        let (mut first, mut second) = (reservation(&budget), reservation(&budget));
+        resolved(first.resize(|| 8, || allowance(10))).await.unwrap();
+        let attempts = AtomicU64::new(0);
+        let pulls = || {
+            attempts.fetch_add(1, Relaxed);
+            4
+        };
+        let mut waiting = Box::pin(second.resize(pulls, || allowance(10)));
+        for (held, expected) in [(8, 1), (7, 2), (7, 2)] {
+            resolved(first.resize(|| held, || allowance(10))).await.unwrap();
+            assert!(waiting.as_mut().now_or_never().is_none());
+            assert_eq!(attempts.load(Relaxed), expected, "{held}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_fails_or_ends_leaves_the_other_promises() {
+        let budget = Arc::new(PullBudget::new(0));
+        let mut image = reservation(&budget);
+        resolved(image.resize(|| 6, || allowance(10))).await.unwrap();
+        let pull = resolved(image.take(|| allowance(10))).await.unwrap();
+        assert_eq!(budget.state.borrow().promised, 6, "the pull is not spent yet");
+        drop(pull);
+        assert_eq!(budget.state.borrow().promised, 5);
+        let mut other = reservation(&budget);
+        resolved(other.resize(|| 4, || allowance(9))).await.unwrap();
+        image.release();
+        assert_eq!(budget.state.borrow().promised, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_reservation_above_the_whole_limit_fails() {
         let budget = Arc::new(PullBudget::new(20));
         let mut image = reservation(&budget);
-        assert_eq!(kind(image.resize(|| 81, || allowance(100)).await), Kind::Quota);
-        image.resize(|| 80, || allowance(100)).await.unwrap();
-        drop(image.take(|| allowance(100)).await.unwrap());
-        assert_eq!(kind(image.resize(|| 80, || allowance(99)).await), Kind::Quota, "one was spent");
+        assert_eq!(kind(resolved(image.resize(|| 81, || allowance(100))).await), Kind::Quota);
+        resolved(image.resize(|| 80, || allowance(100))).await.unwrap();
+        drop(resolved(image.take(|| allowance(100))).await.unwrap());
+        assert_eq!(
+            kind(resolved(image.resize(|| 80, || allowance(99))).await),
+            Kind::Quota,
+            "one was spent"
+        );
         // the next image of the reader, such as a signature
         image.release();
-        image.resize(|| 79, || allowance(99)).await.unwrap();
+        resolved(image.resize(|| 79, || allowance(99))).await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_image_that_waits_counts_its_pulls_again() {
         let budget = Arc::new(PullBudget::new(0));
         let (mut first, mut second) = (reservation(&budget), reservation(&budget));
         let uncached = AtomicU64::new(9);
-        first.resize(|| 9, || allowance(12)).await.unwrap();
+        resolved(first.resize(|| 9, || allowance(12))).await.unwrap();
         let pulls = || uncached.load(Relaxed);
         let mut waiting = Box::pin(second.resize(pulls, || allowance(3)));
         assert!(waiting.as_mut().now_or_never().is_none());
         // the first image reads what the second needs
         for left in (0..9).rev() {
-            let pull = first.take(|| allowance(12)).await.unwrap();
+            let pull = resolved(first.take(|| allowance(12))).await.unwrap();
             uncached.store(left, Relaxed);
             drop(pull);
         }
-        waiting.await.unwrap();
+        resolved(waiting).await.unwrap();
         assert_eq!(budget.state.borrow().promised, 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn free_pulls_are_not_counted() {
         let budget = Arc::new(PullBudget::new(20));
         let mut image = reservation(&budget);
-        image.resize(|| 1_000_000, || None).await.unwrap();
-        assert!(image.take(|| None).await.unwrap().is_none());
+        resolved(image.resize(|| 1_000_000, || None)).await.unwrap();
+        assert!(resolved(image.take(|| None)).await.unwrap().is_none());
         assert_eq!(budget.state.borrow().promised, 0);
     }
 }

@@ -219,3 +219,26 @@ impl<S: Source> ImageReader for Reader<S> {
         body::platform(config, || self.blob(config)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_manifests_leave_a_full_cache() {
+        let mut cache = ManifestCache::default();
+        let [first, second, third, large] = [1, 2, 3, 4].map(|n| Digest::of(&[n]));
+        let mut keep = |digest: &Digest, bytes| {
+            cache.cell(digest);
+            cache.keep(digest, bytes);
+            [&first, &second, &third, &large].map(|it| cache.cells.contains_key(it))
+        };
+        let half = CACHE_BYTES / 2;
+        assert_eq!(keep(&first, half), [true, false, false, false]);
+        assert_eq!(keep(&second, half), [true, true, false, false], "just full");
+        assert_eq!(keep(&third, 1), [false, true, true, false]);
+        assert_eq!(keep(&large, CACHE_BYTES), [false, false, false, true]);
+        assert_eq!(keep(&first, 1), [true, false, false, false]);
+        assert_eq!((cache.bytes, cache.order.len()), (1, 1));
+    }
+}

@@ -3,9 +3,12 @@
 use anstream::adapter::strip_str;
 
 use super::*;
-use crate::model::{
-    Digest,
-    outcome::{Blobs, Bytes, Requests},
+use crate::{
+    model::{
+        Digest,
+        outcome::{self, Blobs, Bounds, Bytes, Requests},
+    },
+    output::destinations::DestinationName,
 };
 
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mirror";
@@ -45,22 +48,28 @@ pub(crate) fn report() -> Report {
         Row { error: Some("the tag is immutable".into()), ..row(Outcome::Drifted, "fixed") },
         Row { bytes_pushed: None, ..row(Outcome::Deferred, "later") },
         row(Outcome::NotStarted, "last"),
+        Row { error: Some("the run ended".into()), ..row(Outcome::Interrupted, "broken") },
         Row { hint: Some("restore it".into()), ..row(Outcome::Archived, "old") },
     ];
     Report {
+        schema: outcome::REPORT_SCHEMA,
         version: 1,
+        tool: outcome::Tool::THIS,
         started: "2026-11-20T08:00:00Z".to_owned(),
         seconds: 12.34,
         exit: 1,
         totals: Totals::of(&images),
         images,
         changes: Vec::new(),
+        unusable: Vec::new(),
+        manifests: None,
         blobs: Blobs { present: Some(3), mounted: Some(2), pushed: Some(7) },
         bytes: Bytes { from_source: Some(31_457_280), to_destination: Some(62_914_560) },
         requests: Requests { source: 14, destination: 22, ecr_api: 4, retries: 0, throttled: 0 },
         pulls: vec![Pulls {
             registry: "docker.io".to_owned(),
             spent: Some(3),
+            bounds: None,
             limit: 100,
             remaining: 76,
             window_seconds: 21_600,
@@ -68,42 +77,52 @@ pub(crate) fn report() -> Report {
     }
 }
 
-type View = fn(&mut dyn Write, &Report, Option<usize>) -> io::Result<()>;
+fn destinations() -> Destinations {
+    let (host, prefix) = ECR.split_once('/').unwrap();
+    let prefix = prefix.parse().unwrap();
+    Destinations::new(vec![DestinationName::new(&host.parse().unwrap(), Some(&prefix))])
+}
 
-fn raw(view: View, report: &Report, width: Option<usize>) -> String {
-    let mut out = Vec::new();
-    view(&mut out, report, width).unwrap();
+fn raw(report: &Report, width: Option<usize>, lists_all: bool) -> String {
+    let (mut out, destinations) = (Vec::new(), destinations());
+    sync(&mut out, report, &TableView { width, destinations: &destinations, lists_all }).unwrap();
     String::from_utf8(out).unwrap()
 }
 
-fn plain(view: View, report: &Report, width: Option<usize>) -> String {
-    strip_str(&raw(view, report, width)).to_string()
+fn plain(report: &Report, width: Option<usize>) -> String {
+    strip_str(&raw(report, width, false)).to_string()
+}
+
+fn planned(report: &Report, width: Option<usize>) -> String {
+    let (mut out, destinations) = (Vec::new(), destinations());
+    let view = TableView { width, destinations: &destinations, lists_all: false };
+    plan(&mut out, report, &view, Some(8.0)).unwrap();
+    strip_str(&String::from_utf8(out).unwrap()).to_string()
 }
 
 #[test]
-fn a_run_lists_changes_and_counts_up_to_date_images() {
+fn a_run_lists_the_rows_that_need_attention_and_counts_the_others() {
     let expected = format!(
-        "OUTCOME      SOURCE                     DESTINATION                                                          SIZE\n\
-         copied       docker.io/library/nginx:1  {ECR}/library/nginx:1  31.5 MB\n\
-         warmed       docker.io/library/warm:1   {ECR}/library/warm:1\n\
-         planned      docker.io/library/new:1    {ECR}/library/new:1    ?\n\
-         failed       docker.io/library/gone:1   {ECR}/library/gone:1\n\
-         \x20   cannot read docker.io/library/gone:1\n\
-         \x20     caused by: GET /v2/…: 404 [2JNOT FOUND\n\
+        "→ {ECR}, eu-west-1\n\
+         OUTCOME      IMAGE\n\
+         failed       docker.io/library/gone:1\n\
+         \x20   cannot read docker.io/library/gone:1 GET /v2/…: 404 [2JNOT FOUND\n\
          \x20   hint: check that the tag exists\n\
-         drifted      docker.io/library/fixed:1  {ECR}/library/fixed:1\n\
+         drifted      docker.io/library/fixed:1\n\
          \x20   the tag is immutable\n\
-         deferred     docker.io/library/later:1  {ECR}/library/later:1  ?\n\
-         not started  docker.io/library/last:1   {ECR}/library/last:1\n\
-         archived     docker.io/library/old:1    {ECR}/library/old:1\n\
+         deferred     docker.io/library/later:1\n\
+         interrupted  docker.io/library/broken:1\n\
+         \x20   the run ended\n\
+         archived     docker.io/library/old:1\n\
          \x20   hint: restore it\n\
          \n\
-         1 copied, 1 planned, 1 warmed, 1 up to date, 1 failed, 1 drifted, 1 deferred, 1 not started, \
-         1 archived \
-         in 12.3 s · 31.5 MB from sources, 62.9 MB to destinations · \
-         14 + 22 requests, 4 AWS API calls · docker.io: 3 pulls spent, 76 of 100 left\n"
+         1 copied, 1 planned, 1 warmed, 1 up to date, 1 failed, 1 drifted, 1 deferred, \
+         1 interrupted, 1 not started, 1 archived in 12.3 s · 31.5 MB read, 62.9 MB written · \
+         36 requests, 4 AWS API calls · docker.io: 3 pulls spent, 76 of 100 left\n"
     );
-    assert_eq!(plain(sync, &report(), None), expected);
+    assert_eq!(plain(&report(), None), expected);
+    let all = raw(&report(), None, true);
+    assert!(all.contains("31.5 MB  docker.io/library/nginx:1\n"), "{all}");
 }
 
 #[test]
@@ -111,53 +130,115 @@ fn a_run_with_nothing_to_do_is_one_line() {
     let images = vec![row(Outcome::UpToDate, "alpine"), row(Outcome::UpToDate, "nginx")];
     let totals = Totals::of(&images);
     let bytes = Bytes { from_source: Some(0), to_destination: Some(0) };
-    let report = Report { images, totals, bytes, pulls: Vec::new(), ..report() };
+    let requests = Requests { source: 1, ecr_api: 1, ..Requests::default() };
+    let report = Report { images, totals, bytes, requests, pulls: Vec::new(), ..report() };
+    assert_eq!(plain(&report, None), "2 up to date in 12.3 s · 1 request, 1 AWS API call\n");
+}
+
+#[test]
+fn rows_with_the_same_reason_stand_above_it_and_a_shared_hint_is_written_once() {
+    let failed = |image: &str, error: &str| Row {
+        error: Some(error.to_owned()),
+        hint: Some("check the network".to_owned()),
+        ..row(Outcome::Failed, image)
+    };
+    let images = vec![failed("a", "refused"), failed("b", "timeout"), failed("c", "refused")];
+    let report = Report { totals: Totals::of(&images), images, ..report() };
+    let text = plain(&report, None);
+    let lines: Vec<&str> = text.lines().skip(2).take(6).collect();
     assert_eq!(
-        plain(sync, &report, None),
-        "2 up to date in 12.3 s · 0 B from sources, 0 B to destinations · \
-         14 + 22 requests, 4 AWS API calls\n"
+        lines,
+        [
+            "failed   docker.io/library/a:1",
+            "failed   docker.io/library/c:1",
+            "    refused",
+            "failed   docker.io/library/b:1",
+            "    timeout",
+            "hint: check the network",
+        ]
     );
 }
 
 #[test]
-fn a_plan_shows_its_cost_and_marks_unknown_numbers() {
+fn a_plan_has_reasons_and_its_cost() {
+    let planned_row = |image, bytes_pushed, reason| Row {
+        bytes_pushed,
+        reason: Some(reason),
+        ..row(Outcome::Planned, image)
+    };
     let images = vec![
-        Row { bytes_pushed: Some(31_457_280), ..row(Outcome::Planned, "nginx") },
-        Row { bytes_pushed: None, ..row(Outcome::Planned, "new") },
+        planned_row("nginx", Some(31_457_280), Reason::New),
+        planned_row("new", Some(999), Reason::TagMoved),
         row(Outcome::UpToDate, "alpine"),
     ];
+    let report = Report { totals: Totals::of(&images), images, ..report() };
+    assert_eq!(
+        planned(&report, None).lines().skip(1).collect::<Vec<_>>(),
+        [
+            "OUTCOME  REASON        SIZE  IMAGE",
+            "planned  new        31.5 MB  docker.io/library/nginx:1",
+            "planned  tag moved    999 B  docker.io/library/new:1",
+            "",
+            "2 planned, 1 up to date · 31.5 MB to read, 62.9 MB to write · 7 blobs to push, \
+             2 to mount, 3 there",
+            "docker.io: 3 pulls to spend, 76 of 100 left",
+        ]
+    );
+}
+
+#[test]
+fn a_plan_without_pulls_has_bounds_and_names_the_option_that_resolves_them() {
+    let images = vec![Row { bytes_pushed: None, ..row(Outcome::Planned, "nginx") }];
     let mut report = Report { totals: Totals::of(&images), images, ..report() };
     report.bytes = Bytes::default();
     report.blobs = Blobs { present: Some(3), ..Blobs::default() };
-    let text = plain(plan, &report, None);
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(
-        lines[1].starts_with("planned  docker.io/library/nginx:1") && lines[1].ends_with("31.5 MB")
-    );
-    assert!(lines[2].starts_with("planned  docker.io/library/new:1") && lines[2].ends_with("  ?"));
+    report.manifests = Some(Bounds { least: 86, most: 5016 });
+    let pulls = &mut report.pulls[0];
+    (pulls.spent, pulls.remaining) = (None, 100);
+    pulls.bounds = Some(Bounds { least: 86, most: 430 });
     assert_eq!(
-        lines[4..],
-        ["2 planned, 1 up to date · ? from sources, ? to destinations · \
-          blobs: ? to push, ? to mount, 3 there · docker.io: 3 pulls to spend, 76 of 100 left"]
+        planned(&report, None).lines().skip(2).collect::<Vec<_>>(),
+        [
+            "planned     ?  docker.io/library/nginx:1",
+            "",
+            "1 planned",
+            "docker.io: 86–430 pulls, 100 left: about 5 runs, one every 6h",
+            "at most 5,016 PutImage at 8/s: 11 min",
+            "hint: `plan --resolve` reads the manifests and shows every number; that spends pulls",
+        ]
     );
 }
 
 #[test]
-fn on_a_terminal_no_line_wraps_and_tags_stay_visible() {
-    for width in [60, 80, 100, 120] {
-        let text = plain(sync, &report(), Some(width));
-        for line in text.lines().take_while(|line| !line.is_empty()) {
-            assert!(line.chars().count() <= width, "{width}: {line}");
-            if line.starts_with("copied") {
-                assert_eq!(line.matches("nginx:1").count(), 2, "{width}: {line}");
-            }
+fn a_destination_that_cannot_be_used_has_one_error() {
+    let images = vec![row(Outcome::NotStarted, "a"), row(Outcome::NotStarted, "b")];
+    let unusable = vec![UnusableDestination {
+        destination: "r.example".to_owned(),
+        error: "no AWS credentials".to_owned(),
+        hint: Some("sign in".to_owned()),
+    }];
+    let report = Report { totals: Totals::of(&images), images, unusable, ..report() };
+    let text = plain(&report, Some(80));
+    let expected =
+        "error: cannot use r.example: no AWS credentials\nhint: sign in\n\n2 not started";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn on_a_terminal_lines_are_wrapped_and_no_reference_is_cut() {
+    for width in [30, 50, 80, 120] {
+        let text = plain(&report(), Some(width));
+        assert_eq!(text.matches("docker.io/library/broken:1").count(), 1, "{width}: {text}");
+        for line in text.lines() {
+            let is_one_word = !line.trim_start().trim_start_matches("→ ").contains(' ');
+            assert!(columns(line) <= width || is_one_word, "{width}: {line}");
         }
     }
 }
 
 #[test]
 fn only_our_own_styles_are_written() {
-    let text = raw(sync, &report(), None);
+    let text = raw(&report(), None, false);
     assert!(text.contains("\u{1b}[1m\u{1b}[31mfailed\u{1b}[0m"), "{text:?}");
     assert!(!text.contains("\u{1b}[2J"), "{text:?}");
 }

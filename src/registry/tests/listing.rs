@@ -158,8 +158,20 @@ async fn an_error_of_a_later_page_names_the_page_and_does_not_blame_the_reposito
 }
 
 #[tokio::test]
-async fn a_list_that_continues_at_another_host_is_an_error_and_not_a_shorter_list() {
-    for link in ["https://evil.example/v2/a/b/tags/list", "https://quay.io:444/x", "https://["] {
+async fn a_list_that_continues_elsewhere_is_an_error_and_not_a_shorter_list() {
+    for (link, problem) in [
+        (
+            "https://evil.example/v2/a/b/tags/list",
+            "the next page is on another host, `evil.example`",
+        ),
+        ("https://quay.io:444/x", "the next page is on another host, `quay.io:444`"),
+        ("https://[", "the link to the next page is not a URL"),
+        ("/v2/a/b/other", "the link to the next page has no query that continues the list"),
+        (
+            "/v2/b/tags/list?n=1000",
+            "the link to the next page has no query that continues the list",
+        ),
+    ] {
         let fake = Fake::new(move |_| {
             with(reply(200, r#"{"tags":["1"]}"#), "link", &format!("<{link}>; rel=next"))
         })
@@ -168,6 +180,7 @@ async fn a_list_that_continues_at_another_host_is_an_error_and_not_a_shorter_lis
             .await
             .unwrap_err();
         assert_eq!((refused.kind(), fake.asked().len()), (Kind::Protocol, 1), "{link}");
+        assert!(refused.to_string().ends_with(problem), "{refused}");
     }
 }
 

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
+use axum::{body::Body, http::Response};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::net::TcpListener;
 
-use super::fake::{Fake, MANIFEST, challenge, error, reply, with};
+use super::fake::{Asked, Fake, MANIFEST, challenge, error, reply, with};
 use crate::{
     model::{
         Descriptor, Digest, Kind, Repository, Tag, TagOrDigest, UserPassword,
@@ -152,6 +152,79 @@ async fn a_refused_head_spends_no_pull_of_a_metered_registry() {
     let hub = fake.anonymous("docker.io");
     let refused = hub.resolve(&"library/nginx".parse().unwrap(), &"1".parse().unwrap()).await;
     assert_eq!((refused.unwrap_err().kind(), fake.asked().len()), (Kind::Unsupported, 1));
+}
+
+#[tokio::test]
+async fn a_get_replaces_a_refused_head_if_it_spends_no_pull_or_the_tag_was_named() {
+    let digest = Digest::of(MANIFEST.as_bytes());
+    // a limit in an answer shows that the registry counts pulls
+    for (host, limit, status, resolves, finds) in [
+        ("ghcr.io", None, 401, true, true),
+        ("ghcr.io", None, 403, true, true),
+        ("ghcr.io", None, 405, true, true),
+        ("ghcr.io", None, 404, true, false),
+        ("ghcr.io", None, 400, true, true),
+        ("ghcr.io", None, 507, false, false),
+        ("docker.io", None, 403, true, false),
+        ("docker.io", None, 404, false, false),
+        ("docker.io", None, 405, false, false),
+        ("r.example", Some("100;w=21600"), 403, true, false),
+        ("r.example", Some("100;w=21600"), 404, false, false),
+        ("r.example", Some("100;w=21600"), 405, false, false),
+    ] {
+        let answer = move |status, body: &'static str| {
+            limit.into_iter().fold(reply(status, body), |answer, limit| {
+                with(with(answer, "ratelimit-limit", limit), "ratelimit-remaining", limit)
+            })
+        };
+        let script = move |asked: &Asked| match asked.line.starts_with("HEAD") {
+            true => answer(status, ""),
+            false => answer(200, MANIFEST),
+        };
+        let repository = "a/b".parse().unwrap();
+        let fake = Fake::new(script).await;
+        let resolved = fake.anonymous(host).resolve(&repository, &"1".parse().unwrap()).await;
+        assert_eq!(resolved.is_ok(), resolves, "{host} {status}");
+        let digests = std::slice::from_ref(&digest);
+        let missing = fake.anonymous(host).missing_manifests(&repository, digests).await;
+        let found = missing.is_ok_and(|missing| missing.is_empty());
+        assert_eq!(found, finds, "{host} {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_too_large_has_its_length_in_the_error() {
+    let large = "a".repeat(MANIFEST_LIMIT as usize + 5);
+    for (has_length, expected) in [(true, MANIFEST_LIMIT + 5), (false, MANIFEST_LIMIT + 1)] {
+        let large = large.clone();
+        let fake = Fake::new(move |_| match has_length {
+            true => reply(200, large.clone()),
+            false => {
+                let chunk = Ok::<_, std::io::Error>(large.clone());
+                Response::new(Body::from_stream(stream::iter([chunk])))
+            }
+        })
+        .await;
+        let failed = fake.anonymous("ghcr.io").manifest(&"a/b".parse().unwrap(), &tag("1")).await;
+        let failed = failed.unwrap_err();
+        assert_eq!(failed.kind(), Kind::TooLarge);
+        let text = failed.chain().join(": ");
+        assert!(text.contains(&format!("the manifest has {expected} B or more")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_a_head_is_asked_for_its_pull_limit_by_head_only() {
+    for (status, expected) in [(200, true), (404, false)] {
+        let digest = Digest::of(MANIFEST.as_bytes());
+        let answered = digest.to_string();
+        let fake =
+            Fake::new(move |_| with(reply(status, ""), "docker-content-digest", &answered)).await;
+        let hub = fake.anonymous("docker.io");
+        let probed = hub.probe_manifest(&"library/nginx".parse().unwrap(), &digest).await;
+        assert_eq!(probed.is_ok(), expected, "{status}");
+        assert!(fake.lines().iter().all(|line| line.starts_with("HEAD")), "{status}");
+    }
 }
 
 #[tokio::test]
@@ -312,6 +385,8 @@ async fn a_blob_of_another_length_is_corrupt_before_its_first_byte() {
         let opened = registry.blob(&"a/b".parse().unwrap(), &blob(expected.as_bytes()), 0).await;
         assert_eq!(opened.map(drop).unwrap_err().kind(), Kind::Corrupt);
     }
+    assert_eq!(fake.asked().len(), 2, "there is no range to do without");
+    assert!(fake.asked().iter().all(|asked| asked.range.is_none()));
 }
 
 #[tokio::test]
@@ -447,23 +522,25 @@ async fn one_listing_resolves_many_tags() {
     assert_eq!(fake.context.stats.requests.value(), 4);
 }
 
+/// A body of ten bytes that breaks once its reader has the first four.
+fn cut_after_four_bytes(reader: Arc<HostContext>) -> Response<Body> {
+    let cut = async move {
+        while reader.stats.bytes.value() < 4 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Err(std::io::Error::other("cut"))
+    };
+    let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
+    with(reply(200, Body::from_stream(chunks)), "content-length", "10")
+}
+
 #[tokio::test]
 async fn a_broken_download_resumes_inside_the_same_body() {
     const CONTENT: &str = "0123456789";
     let context = Arc::<HostContext>::default();
     let reader = Arc::clone(&context);
     let mut fake = Fake::new(move |asked| match asked.range.as_deref() {
-        None => {
-            let reader = Arc::clone(&reader);
-            let cut = async move {
-                while reader.stats.bytes.value() < 4 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                Err(std::io::Error::other("cut"))
-            };
-            let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
-            with(reply(200, Body::from_stream(chunks)), "content-length", "10")
-        }
+        None => cut_after_four_bytes(Arc::clone(&reader)),
         Some("bytes=4-") => with(reply(206, &CONTENT[4..]), "content-range", "bytes 4-9/10"),
         Some(other) => panic!("{other}"),
     })
@@ -485,17 +562,7 @@ async fn a_long_wait_for_the_source_inside_a_transfer_leaves_the_blob_to_the_nex
         let context = Arc::new(context.waiting(MaxWait::default()));
         let (refusals, reader) = (AtomicU32::new(1), Arc::clone(&context));
         let fake = Fake::new(move |request| match request.range {
-            None => {
-                let reader = Arc::clone(&reader);
-                let cut = async move {
-                    while reader.stats.bytes.value() < 4 {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
-                    Err(std::io::Error::other("cut"))
-                };
-                let chunks = stream::iter([Ok("0123")]).chain(stream::once(cut));
-                with(reply(200, Body::from_stream(chunks)), "content-length", "10")
-            }
+            None => cut_after_four_bytes(Arc::clone(&reader)),
             Some(_) if refusals.swap(0, SeqCst) == 1 => {
                 with(error(429, "TOOMANYREQUESTS"), "retry-after", asked)
             }
@@ -581,9 +648,9 @@ async fn a_host_without_tls_and_an_unreachable_host_fail_differently() {
 #[tokio::test]
 async fn an_answer_above_the_limit_is_an_error() {
     let fake = Fake::new(|_| reply(200, "12345678")).await;
-    let transport = Transport::new(Network::Sandbox(fake.address));
+    let transport = Transport::new(Network::Direct);
     for (limit, expected) in [(8, Ok(8)), (7, Err(Kind::TooLarge))] {
-        let url = "https://ecr.example/".parse().unwrap();
+        let url = format!("http://{}/", fake.address).parse().unwrap();
         let request = reqwest::Request::new(http::Method::POST, url);
         let answer = transport.exchange(request, limit, "POST ecr.example").await;
         let answer = answer.map(|it| it.body().len()).map_err(|error| error.kind());

@@ -334,6 +334,57 @@ async fn a_blob_that_is_refused_whole_is_sent_in_chunks_for_the_rest_of_the_run(
 }
 
 #[tokio::test]
+async fn only_a_refusal_of_the_form_changes_a_registry_to_chunks() {
+    let empty = Descriptor { size: 0, digest: Digest::of(b""), ..blob() };
+    for (status, code, blob, expected) in [
+        (405, "", blob(), Kind::Unavailable),
+        // the session was lost
+        (404, "BLOB_UPLOAD_UNKNOWN", blob(), Kind::Unavailable),
+        (404, "DENIED", blob(), Kind::Denied),
+        // an empty blob has no chunks
+        (405, "", empty, Kind::Unsupported),
+        (400, "", blob(), Kind::Protocol),
+    ] {
+        let fake = Fake::new(move |asked| match asked.line.split(' ').next() {
+            Some("PUT") => error(status, code),
+            Some("HEAD") => reply(404, ""),
+            _ => with(reply(202, ""), "location", "/u"),
+        })
+        .await;
+        let registry = fake.anonymous("r.example.com");
+        let repository = "a".parse().unwrap();
+        let send = || match blob.size {
+            0 => Body::new(0, stream::empty()),
+            _ => body(),
+        };
+        let failed = push(&*registry, &repository, &blob, send()).await.unwrap_err();
+        assert_eq!(failed.kind(), expected, "{status} {code}");
+        let before = fake.asked().len();
+        push(&*registry, &repository, &self::blob(), body()).await.unwrap_err();
+        let is_chunk = fake.lines()[before..].iter().any(|line| line.starts_with("PATCH"));
+        let is_form = status == 405 && blob.size > 0;
+        assert_eq!(is_chunk, is_form, "{status} {code}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_login_or_permission_asks_for_no_blob() {
+    for (status, is_asked) in [(401, false), (403, false), (400, true), (500, true)] {
+        let fake = Fake::new(move |asked| match asked.line.split(' ').next() {
+            Some("PUT") => reply(status, ""),
+            Some("HEAD") => with(head(200), "content-length", "10"),
+            _ => with(reply(202, ""), "location", "/u"),
+        })
+        .await;
+        let registry = fake.anonymous("r.example.com");
+        let pushed = push(&*registry, &"a".parse().unwrap(), &blob(), body()).await;
+        assert_eq!(pushed.is_ok(), is_asked, "{status}");
+        let heads = fake.lines().iter().filter(|line| line.starts_with("HEAD")).count();
+        assert_eq!(heads, usize::from(is_asked), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_chunk_has_the_minimum_length_of_the_registry_and_its_answer_may_be_201_to_204() {
     const MINIMUM: u64 = 18 << 20;
     for (status, is_accepted) in [(201, true), (202, true), (204, true), (200, false), (206, false)]

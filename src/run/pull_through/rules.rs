@@ -73,6 +73,17 @@ pub(crate) async fn validate_rules(
     Ok(rows)
 }
 
+/// Lets ECR test the rule of one cache.
+pub(crate) async fn validate_cache(
+    registries: &Registries,
+    site: &CacheSite<'_>,
+    cache: &Cache,
+) -> Result<ValidationRow> {
+    let session = site.session(registries).await?;
+    let rules = cache_api::rules(&session.api, None).await?;
+    validate_rule(site, &session, cache, rules.get(&cache.prefix.to_string())).await
+}
+
 async fn validate_rule(
     site: &CacheSite<'_>,
     session: &AwsSession,

@@ -8,7 +8,7 @@ use crate::{
         AwsSession,
         account::{self, own_account},
     },
-    model::{Create, DestinationId, Error, Kind, Result, pull_through::Prefix},
+    model::{Create, DestinationId, Error, Kind, Result, hints, pull_through::Prefix},
     pull_through::{EcrRegistry, OnPush, Planned, state::CacheStep},
     remote::Apply,
     run::registries::Registries,
@@ -47,7 +47,7 @@ impl<'a> CacheSite<'a> {
     /// Opens the session of the first destination's identity.
     pub(super) async fn session(&self, registries: &Registries) -> Result<Arc<AwsSession>> {
         let session = registries.session(self.destinations[0], &self.registry.host).await;
-        own_account(&session, &self.registry.host, "the pull-through cache").await?;
+        own_account(&session, &self.registry.host, hints::CACHE).await?;
         Ok(session)
     }
 

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use aws_sdk_ecr::primitives::{DateTime, DateTimeFormat};
+
 /// The time of all registries; clones share the offset.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clock(Arc<AtomicU64>);
@@ -28,6 +30,12 @@ impl Clock {
 /// Seconds since the epoch with milliseconds, in the API's format.
 pub(super) fn now() -> f64 {
     (since_epoch().as_millis() as f64) / 1000.0
+}
+
+/// The time `ahead` of now, as the header `Date` has it.
+pub(super) fn http_date(ahead: Duration) -> String {
+    let date = DateTime::from(SystemTime::now() + ahead).fmt(DateTimeFormat::HttpDate);
+    date.expect("the year has four digits")
 }
 
 pub(super) fn since_epoch() -> Duration {

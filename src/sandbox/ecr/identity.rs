@@ -5,15 +5,22 @@
 //! a signature, with the wrong service in its scope, or with a password that this sandbox did not
 //! make is refused as AWS refuses it. The values carry all state, so credentials survive a restart.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use axum::http::{HeaderMap, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::error::EcrError;
+use super::{clock::since_epoch, error::EcrError};
+use crate::sandbox::fault::{Faults, Name, Side};
 
 pub(super) const CALLER_ACCOUNT: &str = "123456789012";
+/// The account of the fault `other-account`.
+const OTHER_ACCOUNT: &str = "210987654321";
+/// Source: IAM user guide, "Elements of an AWS API request signature".
+const SIGNATURE_LIFE: Duration = Duration::from_secs(300);
 /// Validity of a registry password, in seconds.
 pub(super) const PASSWORD_SECONDS: f64 = 12.0 * 3600.0;
 
@@ -73,7 +80,7 @@ pub(super) struct Signed {
 ///
 /// Errors: `MissingAuthenticationTokenException` without a well-formed header,
 /// `UnrecognizedClientException` for a session token that this sandbox did not issue.
-pub(super) fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
+fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
     let missing =
         || EcrError::new("MissingAuthenticationTokenException", "Missing Authentication Token");
     let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -104,6 +111,56 @@ pub(super) fn signed(headers: &HeaderMap) -> Result<Signed, EcrError> {
         })?,
     };
     Ok(Signed { principal, region: region.to_owned(), service: service.to_owned() })
+}
+
+/// The caller of [`signed`], with the faults of credentials and clocks.
+///
+/// Errors: also `ExpiredTokenException` and `InvalidSignatureException`, if a fault says so.
+pub(super) fn caller(faults: &Faults, headers: &HeaderMap) -> Result<Signed, EcrError> {
+    let mut signed = signed(headers)?;
+    if faults.active(Name::ExpiredCredentials, Side::Ecr).is_some() {
+        let text = "The security token included in the request is expired";
+        return Err(EcrError::new("ExpiredTokenException", text));
+    }
+    if let Some(ahead) = ahead(faults) {
+        let date = headers.get("x-amz-date").and_then(|date| date.to_str().ok());
+        let signed_at = date.and_then(time).unwrap_or_default();
+        let now = since_epoch() + ahead;
+        if now > signed_at + SIGNATURE_LIFE {
+            let text = format!(
+                "Signature expired: {} is now earlier than {} ({} - 5 min.)",
+                date.unwrap_or_default(),
+                shown(now.saturating_sub(SIGNATURE_LIFE)),
+                shown(now)
+            );
+            return Err(EcrError::new("InvalidSignatureException", text));
+        }
+    }
+    if faults.active(Name::OtherAccount, Side::Ecr).is_some() {
+        signed.principal = Principal::user_of(OTHER_ACCOUNT);
+    }
+    Ok(signed)
+}
+
+/// How far a fault sets AWS's clock ahead.
+pub(super) fn ahead(faults: &Faults) -> Option<Duration> {
+    let seconds = faults.active(Name::Clock, Side::Ecr)?.number()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// A time like `20261120T101112Z`, since the epoch.
+fn time(text: &str) -> Option<Duration> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let part = |text: &str, at: usize, length| text.get(at..at + length).map(str::to_owned);
+    let (year, month, day) = (part(date, 0, 4)?, part(date, 4, 2)?, part(date, 6, 2)?);
+    let (hour, minute, second) = (part(time, 0, 2)?, part(time, 2, 2)?, part(time, 4, 2)?);
+    let text = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+    humantime::parse_rfc3339(&text).ok()?.duration_since(UNIX_EPOCH).ok()
+}
+
+fn shown(since_epoch: Duration) -> String {
+    let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string();
+    text.replace(['-', ':'], "")
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

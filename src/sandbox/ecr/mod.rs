@@ -36,7 +36,7 @@ use std::{
 };
 
 use axum::{
-    http::{Method, header},
+    http::{HeaderValue, Method, header},
     response::Response,
 };
 use parking_lot::Mutex;
@@ -93,12 +93,27 @@ impl Ecr {
         })
     }
 
+    /// The images that each repository lists, if a fault says so.
+    fn listed_images(&self) -> Option<u64> {
+        self.faults.active(Name::Images, Side::Ecr).and_then(|arg| arg.number())
+    }
+
     /// The images that a repository may hold, if a fault limits them.
     fn image_quota(&self) -> Option<u64> {
         self.faults.active(Name::ImageQuota, Side::Ecr).and_then(|arg| arg.number())
     }
 
     pub(crate) async fn answer(&self, incoming: IncomingRequest) -> Response {
+        let mut response = self.route(incoming).await;
+        if let Some(ahead) = identity::ahead(&self.faults)
+            && let Ok(date) = HeaderValue::from_str(&clock::http_date(ahead))
+        {
+            response.headers_mut().insert(header::DATE, date);
+        }
+        response
+    }
+
+    async fn route(&self, incoming: IncomingRequest) -> Response {
         let IncomingRequest { host, request } = incoming;
         let path = request.uri().path();
         if request.method() == Method::POST && path == "/" {

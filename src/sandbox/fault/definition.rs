@@ -96,6 +96,10 @@ names! {
     Quotas = "quotas", NoArgument, "enforce ECR's published request rates";
     Limit = "limit", Word("ACTION"), "refuse this action with `LimitExceededException`";
     ImageQuota = "image-quota", RequiredNumber("IMAGES"), "refuse further images of a repository with IMAGES of them";
+    Images = "images", RequiredNumber("IMAGES"), "list IMAGES images in each repository";
+    ExpiredCredentials = "expired-credentials", NoArgument, "refuse AWS calls with `ExpiredTokenException`";
+    OtherAccount = "other-account", NoArgument, "treat the caller of AWS as a user of another account";
+    Clock = "clock", RequiredNumber("SECONDS"), "set AWS's clock SECONDS ahead, and refuse signatures older than 300 s";
     TemplateRole = "template-role", NoArgument, "refuse creation templates with tags and without a role";
     Deny = "deny", Word("ACTION"), "deny this action of ECR, STS or Secrets Manager";
 }

@@ -47,9 +47,15 @@ fn secrets_that_a_registry_repeats_are_not_shown() {
         let image = format!("[[image]]\nsource = \"{source}\"\ntags = [\"1\"]\n");
         fs::write(home.path().join("mirror.toml"), format!("{configuration}{image}")).unwrap();
         let copy = ["copy", &format!("{source}:1"), "oci:layout", "--json"];
-        for arguments in [&copy[..], &["sync", "--report", "report.json"], &["plan", "--json"]] {
-            // a plan does not request blobs
-            let status = if kind == "signed" && arguments[0] == "plan" { 0 } else { 1 };
+        for arguments in [
+            &copy[..],
+            &["sync", "--report", "report.json"],
+            &["plan", "--json"],
+            &["doctor", "--only", "sources"],
+        ] {
+            // a plan and a check do not request blobs
+            let reads_tags = ["plan", "doctor"].contains(&arguments[0]);
+            let status = if kind == "signed" && reads_tags { 0 } else { 1 };
             let output = output_of(ecr_mirror_in(home.path(), arguments), &canaries, status);
             assert_eq!(output.contains("no to `"), status == 1, "the refusal is shown: {output}");
         }
@@ -133,7 +139,7 @@ fn an_error_in_a_configuration_does_not_quote_a_secret() {
     ] {
         let destination = format!("[[destination]]\nregistry = \"{}\"\n", super::ECR);
         fs::write(home.path().join("mirror.toml"), format!("{destination}{broken}")).unwrap();
-        for arguments in [&["check"][..], &["pull-through", "plan"], &["sync"]] {
+        for arguments in [&["check"][..], &["pull-through", "plan"], &["sync"], &["doctor"]] {
             let output = output_of(ecr_mirror_in(home.path(), arguments), &canaries, 2);
             assert!(output.contains("error: mirror.toml:"), "{broken}\n{output}");
         }

@@ -15,12 +15,11 @@ async fn account_settings_are_written_once_before_the_first_image() {
     let user = "arn:aws:iam::123456789012:user/sandbox";
     let plan = world.run(&["plan"], ACCOUNT).await.succeeded();
     assert_eq!(plan.writes, [""; 0]);
-    let line = plan.out.lines().next().unwrap();
-    let told = format!(
-        "blob_mounting: false → true, pull_time_exclusion: none → {user}, \
-         scanning: basic → enhanced, continuous: prod-*, on push: *)"
+    let change = format!(
+        "\n    blob_mounting: false → true\n    pull_time_exclusion: none → {user}\n    \
+         scanning: basic → enhanced, continuous: prod-*, on push: *\n"
     );
-    assert!(line.starts_with("~ account ") && line.ends_with(&told), "{line}");
+    assert!(plan.out.contains("\n~ account ") && plan.out.contains(&change), "{}", plan.out);
 
     let sync = world.run(&["sync"], ACCOUNT).await.succeeded();
     let settings = [

@@ -24,6 +24,9 @@ const IMAGE_STATUS: &[&str] = &["ACTIVE", "ARCHIVED", "ACTIVATING", "ANY"];
 
 pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let (registry, name) = caller.repository(input)?;
+    if let Some(count) = caller.ecr.listed_images() {
+        return Ok(made_up_page(count, input.text("nextToken", &model::FREE)?));
+    }
     let page = input.page(100, 1000, "imageIds")?;
     let filter = ImageFilter::read(input)?;
     let tags = images::tags_of(&registry, name);
@@ -46,6 +49,16 @@ pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     ids.sort_by(|(a, _), (b, _)| a.cmp(b));
     let (ids, next) = page.cut(ids);
     Ok(with_next(json!({ "imageIds": ids }), next))
+}
+
+/// One page of 1,000 untagged images that do not exist, for the fault `images`. A token is the
+/// number of the next image.
+fn made_up_page(count: u64, token: Option<&str>) -> Value {
+    let first: u64 = token.and_then(|token| token.parse().ok()).unwrap_or_default();
+    let end = count.min(first + 1000);
+    let id = |number: u64| json!({ "imageDigest": format!("sha256:{number:064x}") });
+    let ids: Vec<Value> = (first..end).map(id).collect();
+    with_next(json!({ "imageIds": ids }), (end < count).then(|| end.to_string()))
 }
 
 struct ImageFilter {

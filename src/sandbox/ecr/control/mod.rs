@@ -27,7 +27,7 @@ use super::{
     Ecr,
     authorization::Action,
     error::EcrError,
-    identity::{Principal, Signed, signed},
+    identity::{self, Principal, Signed},
     model::{self, Input},
     registry::Registry,
 };
@@ -174,7 +174,7 @@ pub(super) async fn answer(ecr: &Ecr, host: &str, request: Request) -> Response 
         return EcrError::new("SerializationException", "the body is not AWS JSON 1.1")
             .into_api_response();
     }
-    let result = match signed(&head.headers) {
+    let result = match identity::caller(&ecr.faults, &head.headers) {
         Ok(signed) => Caller { ecr, signed: &signed, host }.run(task, &body).await,
         Err(refusal) => Err(refusal),
     };

@@ -15,7 +15,7 @@ use crate::sandbox::{
         authorization::Action,
         clock::since_epoch,
         error::EcrError,
-        identity::{Principal, Signed, checksum, seal, signed},
+        identity::{self, Principal, Signed, checksum, seal},
     },
     journal::Operation,
 };
@@ -53,7 +53,7 @@ fn run(
             return Err(EcrError::new("InvalidAction", text));
         }
     };
-    let signed = signed(headers)?;
+    let signed = identity::caller(&ecr.faults, headers)?;
     if signed.service != "sts" {
         let text = "Credential should be scoped to correct service: 'sts'.";
         return Err(EcrError::new("SignatureDoesNotMatch", text));
@@ -123,7 +123,10 @@ fn refused(refusal: &EcrError) -> Response {
             (StatusCode::FORBIDDEN, "MissingAuthenticationToken")
         }
         "UnrecognizedClientException" => (StatusCode::FORBIDDEN, "InvalidClientTokenId"),
-        "SignatureDoesNotMatch" => (StatusCode::FORBIDDEN, "SignatureDoesNotMatch"),
+        "SignatureDoesNotMatch" | "InvalidSignatureException" => {
+            (StatusCode::FORBIDDEN, "SignatureDoesNotMatch")
+        }
+        "ExpiredTokenException" => (StatusCode::FORBIDDEN, "ExpiredToken"),
         other => (StatusCode::BAD_REQUEST, other),
     };
     let text = format!(

@@ -1,0 +1,155 @@
+//! The files that a run writes for other programs: metrics and a summary.
+//!
+//! They are written after every run that ended, also after a failure, a signal or a deadline. A
+//! killed run leaves the old metrics whole.
+
+use std::{
+    env,
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use tokio::time::Instant;
+
+use super::shared::{exit_status, with_saved};
+use crate::{
+    model::{Error, Kind, Result, outcome::Report},
+    output::{
+        Screen, file, github,
+        metrics::{self, MetricsFormat, RunResult},
+        summary,
+    },
+};
+
+/// The limit of a step's summary. Source: GitHub documentation, "Workflow commands".
+const MAX_SUMMARY: usize = 1 << 20;
+
+/// The files of one run, and its start.
+pub(crate) struct RunFiles {
+    command: &'static str,
+    /// The first configuration file, as GitHub's annotations name it.
+    config: String,
+    metrics: Option<MetricsTarget>,
+    summary: Option<SummaryFile>,
+    began: Instant,
+}
+
+pub(crate) struct MetricsTarget {
+    /// `-` for stdout.
+    pub(crate) path: PathBuf,
+    pub(crate) format: MetricsFormat,
+}
+
+impl RunFiles {
+    /// Checks the targets before the run.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if a file cannot be written.
+    pub(crate) fn open(
+        command: &'static str,
+        config: &[PathBuf],
+        metrics: Option<MetricsTarget>,
+        summary: Option<&Path>,
+    ) -> Result<Self> {
+        if let Some(target) = metrics.as_ref().filter(|target| !target.is_stdout()) {
+            file::check_writable(&target.path, "metrics")?;
+        }
+        let summary = summary.map(SummaryFile::open).transpose()?.flatten();
+        let config = config.first().map(|file| file.display().to_string()).unwrap_or_default();
+        Ok(Self { command, config, metrics, summary, began: Instant::now() })
+    }
+
+    /// Writes the files, annotates failed images, and returns the exit status. A file that cannot be
+    /// written counts as a failure of the run.
+    pub(crate) fn finish(self, screen: &Screen, result: Result<(Report, u8)>) -> Result<u8> {
+        let (report, exit) = match &result {
+            Ok((report, exit)) => (Some(report), *exit),
+            Err(error) => (None, exit_status(error)),
+        };
+        if let Some(report) = report {
+            github::annotate_report(screen, &self.config, report);
+        }
+        let seconds = self.began.elapsed().as_secs_f64();
+        let metrics = self.metrics.map(|target| target.write(screen, report, exit, seconds));
+        let text = |limit| match &result {
+            Ok((report, exit)) => summary::of_run(self.command, report, *exit, limit),
+            Err(error) => summary::of_error(self.command, error, exit),
+        };
+        let summary = self.summary.map(|summary| summary.append(text));
+        let written = [metrics, summary].into_iter().flatten();
+        let exit = written.fold(exit, |exit, saved| with_saved(screen, exit, &saved));
+        result.map(|_| exit)
+    }
+}
+
+impl MetricsTarget {
+    pub(crate) fn is_stdout(&self) -> bool {
+        self.path == Path::new("-")
+    }
+
+    fn write(
+        &self,
+        screen: &Screen,
+        report: Option<&Report>,
+        exit: u8,
+        seconds: f64,
+    ) -> Result<()> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // nothing else is read: a pipe would block
+        let is_file = fs::metadata(&self.path).is_ok_and(|it| it.is_file());
+        let old = is_file.then(|| fs::read_to_string(&self.path).ok()).flatten();
+        let run = RunResult {
+            report,
+            exit,
+            ended: now.as_secs_f64(),
+            seconds,
+            last_success: old.as_deref().and_then(metrics::last_success),
+        };
+        let text = metrics::text(&run, self.format);
+        match self.is_stdout() {
+            true => screen.print(|out| out.write_all(text.as_bytes())),
+            false => file::save(&self.path, "metrics", |out| out.write_all(text.as_bytes())),
+        }
+    }
+}
+
+/// A Markdown file that grows.
+pub(crate) struct SummaryFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl SummaryFile {
+    /// Opens the file. `auto` names the summary of a step of GitHub Actions, `None` elsewhere.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if it cannot be written.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
+        let path = match path == Path::new("auto") {
+            true => env::var_os("GITHUB_STEP_SUMMARY").map(PathBuf::from),
+            false => Some(path.to_owned()),
+        };
+        let Some(path) = path else { return Ok(None) };
+        match OpenOptions::new().append(true).create(true).open(&path) {
+            Ok(file) => Ok(Some(Self { path, file })),
+            Err(cause) => Err(cannot_write(Kind::Configuration, &path, cause)
+                .hint("name a file that can be written to, in a directory that exists")),
+        }
+    }
+
+    /// Appends the text that fits.
+    pub(crate) fn append(mut self, text: impl FnOnce(usize) -> String) -> Result<()> {
+        let length = self.file.metadata().map_or(0, |it| it.len());
+        // room for the verdict, which is never omitted
+        let room =
+            (MAX_SUMMARY - 1_000).saturating_sub(usize::try_from(length).unwrap_or(usize::MAX));
+        let written = self.file.write_all(text(room).as_bytes());
+        written.map_err(|cause| cannot_write(Kind::Unavailable, &self.path, cause))
+    }
+}
+
+fn cannot_write(kind: Kind, path: &Path, cause: std::io::Error) -> Error {
+    Error::new(kind, format!("cannot write the summary to `{}`", path.display())).because(cause)
+}
