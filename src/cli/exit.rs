@@ -78,7 +78,7 @@ pub(super) fn warm() -> String {
 }
 
 pub(super) fn import() -> String {
-    let failed = "a part has no equivalent and needs a hand: see the comments; or cannot write";
+    let failed = "a part needs a hand, see the comments; or cannot write";
     let wrong = ("2", "usage error, or a file that is not understood; nothing was written");
     examples(IMPORT) + &status("nothing was lost", failed, &[wrong])
 }

@@ -2,7 +2,10 @@
 //!
 //! Adds tables, keys and images. Never changes or removes a value: tags are added to a list.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, mem,
+};
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
@@ -39,6 +42,10 @@ pub(crate) const SELECT: [&str; 8] =
     ["semver", "glob", "regex", "exclude", "exclude_regex", "newest", "pre_releases", "at_least"];
 
 impl ImageEntry {
+    fn image(&self) -> (Host, Repository) {
+        (self.host.clone(), self.repository.clone())
+    }
+
     /// The repository in its shortest spelling.
     fn key(&self) -> String {
         let path = self.repository.as_str();
@@ -51,11 +58,29 @@ impl ImageEntry {
         spelled.into_iter().find(is_same).map_or(whole, str::to_owned)
     }
 
+    /// The reference in a list of a registry; `None` if the entry needs a line of its own.
+    fn listed(&self) -> Option<String> {
+        let ([tag], true) = (&self.tags[..], self.keys.is_empty()) else { return None };
+        let path = self.repository.as_str();
+        let is_same = |path: &&str| {
+            let read = format!("{}/{path}", self.host).parse::<Reference>();
+            read.is_ok_and(|it| it.repository == self.repository)
+        };
+        let short = path.strip_prefix("library/").filter(is_same).unwrap_or(path);
+        Some(format!("{short}:{tag}"))
+    }
+
     /// The value in `[images]`: a tag, tags, or a table.
-    fn value(&self) -> Value {
+    fn value(&self, key: &str) -> Value {
         match (&self.tags[..], self.keys.is_empty()) {
             ([tag], true) => tag.into(),
-            (tags, true) => Array::from_iter(tags).into(),
+            (tags, true) => {
+                let array = Array::from_iter(tags);
+                match key.len() + array.to_string().len() {
+                    ..=LONGEST_LINE => array.into(),
+                    _ => in_lines(tags).into(),
+                }
+            }
             (_, false) => {
                 let tags = self.tags().map(|tags| ("tags", tags));
                 let keys = tags.into_iter().chain(self.select()).chain(self.others());
@@ -94,6 +119,14 @@ impl ImageEntry {
         others.map(|(key, text)| (*key, value(text)))
     }
 }
+
+/// The images of one registry that have a line of their own each. More of them with a single tag
+/// share a list.
+const MOST_SINGLE: usize = 20;
+
+/// The longest line with one repository, and the width of lines with several values.
+const LONGEST_LINE: usize = 200;
+const WIDTH: usize = 100;
 
 /// The parts of a file on which additions depend.
 #[derive(Debug, Default)]
@@ -188,33 +221,41 @@ impl EditedFile {
         }
         let is_missing = !self.0.contains_key("images");
         let images = self.table(&["images"])?;
-        // a repository has several spellings
-        let spelled = |key: &str| key.parse::<Reference>().ok().map(|it| (it.host, it.repository));
-        let mut known: BTreeMap<(Host, Repository), String> =
-            images.iter().filter_map(|(key, _)| Some((spelled(key)?, key.to_owned()))).collect();
-        let (mut last, mut beside) = (None, Vec::new());
-        for entry in entries {
-            let repository = (entry.host.clone(), entry.repository.clone());
-            if let Some(key) = known.get(&repository) {
-                let value = images.get_mut(key).and_then(Item::as_value_mut);
-                if !value.is_some_and(|value| entry.keys.is_empty() && add_tags(value, &entry.tags))
-                {
-                    beside.push(entry);
+        let mut known = KnownImages::of(images);
+        let (mut is_first, mut beside) = (is_missing, Vec::new());
+        for entries in entries.chunk_by(|one, other| one.host == other.host) {
+            let host = &entries[0].host;
+            let mut lines: Vec<(String, Value)> = Vec::new();
+            for entry in add_listed(host, entries, images, &known, &mut lines) {
+                match known.lines.get(&entry.image()) {
+                    Some(line) => {
+                        let value = line.as_ref().and_then(|key| images.get_mut(key));
+                        let value = value.and_then(Item::as_value_mut);
+                        let is_added =
+                            |value| entry.keys.is_empty() && add_tags(value, &entry.tags);
+                        if !value.is_some_and(is_added) {
+                            beside.push(entry);
+                        }
+                    }
+                    None => {
+                        let key = entry.key();
+                        let value = entry.value(&key);
+                        lines.push((key, value));
+                        known.lines.insert(entry.image(), None);
+                    }
                 }
-                continue;
             }
-            let key = entry.key();
-            images.insert(&key, toml_edit::value(entry.value()));
-            let before = last.replace(&entry.host);
-            let above = match before {
-                Some(host) if host == &entry.host => String::new(),
-                None if is_missing => format!("# {}\n", entry.host),
-                _ => format!("\n{}# {}\n", std::mem::take(comment), entry.host),
-            };
-            if let Some(mut key) = images.key_mut(&key) {
-                key.leaf_decor_mut().set_prefix(above);
+            for (at, (key, value)) in lines.into_iter().enumerate() {
+                images.insert(&key, toml_edit::value(value));
+                let above = match at {
+                    0 if mem::take(&mut is_first) => format!("# {host}\n"),
+                    0 => format!("\n{}# {host}\n", mem::take(comment)),
+                    _ => String::new(),
+                };
+                if let Some(mut key) = images.key_mut(&key) {
+                    key.leaf_decor_mut().set_prefix(above);
+                }
             }
-            known.insert(repository, key);
         }
         if is_missing {
             self.comment(&["images"], comment);
@@ -225,7 +266,7 @@ impl EditedFile {
     /// Adds a table to a list of tables. The comment moves above it.
     fn push(&mut self, name: &str, mut table: Table, comment: &mut String) -> Result<()> {
         let blank = if self.0.is_empty() { "" } else { "\n" };
-        table.decor_mut().set_prefix(format!("{blank}{}", std::mem::take(comment)));
+        table.decor_mut().set_prefix(format!("{blank}{}", mem::take(comment)));
         let tables = self.0.entry(name).or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
         let tables = tables.as_array_of_tables_mut().ok_or_else(|| unexpected(name))?;
         tables.push(table);
@@ -254,7 +295,7 @@ impl EditedFile {
             item = item.and_then(|item| item.get_mut(name));
         }
         if let Some(table) = item.and_then(Item::as_table_mut) {
-            table.decor_mut().set_prefix(format!("\n{}", std::mem::take(comment)));
+            table.decor_mut().set_prefix(format!("\n{}", mem::take(comment)));
         }
     }
 }
@@ -293,16 +334,119 @@ fn value(text: &str) -> Value {
     text.parse::<Value>().unwrap_or_else(|_| text.into())
 }
 
+/// Adds the references that share a list of their registry: to the list of the file, or as a line if
+/// they are many. Returns the entries that need lines of their own.
+fn add_listed<'e>(
+    host: &Host,
+    entries: &'e [ImageEntry],
+    images: &mut dyn TableLike,
+    known: &KnownImages,
+    lines: &mut Vec<(String, Value)>,
+) -> Vec<&'e ImageEntry> {
+    let new: Vec<&ImageEntry> = entries.iter().filter(|entry| !known.lists(entry)).collect();
+    let listed =
+        |entry: &ImageEntry| entry.listed().filter(|_| !known.lines.contains_key(&entry.image()));
+    let texts: Vec<String> = new.iter().filter_map(|entry| listed(entry)).collect();
+    let key = format!("{host}/");
+    match images.get_mut(&key).and_then(Item::as_array_mut) {
+        Some(list) => append(list, &texts),
+        None if texts.len() > MOST_SINGLE => lines.push((key, in_lines(&texts).into())),
+        None => return new,
+    }
+    new.into_iter().filter(|entry| listed(entry).is_none()).collect()
+}
+
+/// The images of `[images]`.
+struct KnownImages {
+    /// The key of each repository's line; `None` for a line that is new.
+    lines: BTreeMap<(Host, Repository), Option<String>>,
+    /// The references in lists of a registry or a namespace.
+    listed: BTreeSet<String>,
+}
+
+impl KnownImages {
+    fn of(images: &dyn TableLike) -> Self {
+        let (mut lines, mut listed) = (BTreeMap::new(), BTreeSet::new());
+        for (key, item) in images.iter() {
+            if key.ends_with('/') {
+                let items = item.as_array().into_iter().flat_map(Array::iter);
+                let texts = items.filter_map(Value::as_str).map(|text| format!("{key}{text}"));
+                let references = texts.filter_map(|text| text.parse::<Reference>().ok());
+                listed.extend(references.map(|reference| reference.to_string()));
+            } else if let Ok(reference) = key.parse::<Reference>() {
+                // a repository has several spellings
+                lines.insert((reference.host, reference.repository), Some(key.to_owned()));
+            }
+        }
+        Self { lines, listed }
+    }
+
+    /// Returns `true` if a list has the entry's tags.
+    fn lists(&self, entry: &ImageEntry) -> bool {
+        let name = format!("{}/{}", entry.host, entry.repository);
+        let is_listed = |tag: &String| self.listed.contains(&format!("{name}:{tag}"));
+        entry.keys.is_empty() && entry.tags.iter().all(is_listed)
+    }
+}
+
+/// A list with several texts in a line.
+fn in_lines(texts: &[String]) -> Array {
+    let mut array = Array::new();
+    extend(&mut array, texts, Some("    "));
+    array.set_trailing("\n");
+    array.set_trailing_comma(true);
+    array
+}
+
+/// Appends texts to a list in its own layout.
+fn append(array: &mut Array, texts: &[String]) {
+    let prefixes = array.iter().filter_map(|item| item.decor().prefix()?.as_str());
+    let indent = prefixes.filter_map(|prefix| prefix.rsplit_once('\n')).last();
+    let indent = indent.map(|(_, indent)| indent.to_owned());
+    extend(array, texts, indent.as_deref());
+}
+
+/// Appends texts: with an indent in new lines as wide as fits, without one in the same line.
+fn extend(array: &mut Array, texts: &[String], indent: Option<&str>) {
+    let mut column = WIDTH;
+    for text in texts {
+        let mut value = Value::from(text);
+        // with a space and a comma
+        let width = value.to_string().len() + 2;
+        let is_first = array.is_empty();
+        let prefix = match indent {
+            Some(indent) if column + width > WIDTH => {
+                column = indent.len() + width;
+                // a comment behind the last text stays there
+                let comment = array.trailing().as_str().unwrap_or_default().trim_end().to_owned();
+                array.set_trailing("\n");
+                format!("{comment}\n{indent}")
+            }
+            None if is_first => String::new(),
+            _ => {
+                column += width;
+                " ".to_owned()
+            }
+        };
+        value.decor_mut().set_prefix(prefix);
+        array.push_formatted(value);
+    }
+}
+
 /// Adds tags to a value. Returns `false` if it has other keys than tags.
 fn add_tags(known: &mut Value, added: &[String]) -> bool {
     let tags = tag_values(known);
-    if let Value::String(_) = known {
+    let added: Vec<String> = added.iter().filter(|tag| !tags.contains(tag)).cloned().collect();
+    if let (Value::String(_), false) = (&*known, added.is_empty()) {
         let decor = known.decor().clone();
-        *known = Value::Array(Array::from_iter(tags.iter().cloned()));
+        *known = Value::Array(Array::from_iter(tags));
         *known.decor_mut() = decor;
     }
-    let Value::Array(array) = known else { return false };
-    array.extend(added.iter().filter(|tag| !tags.contains(tag)));
+    match known {
+        Value::Array(array) => append(array, &added),
+        Value::String(_) => {}
+        _ => return false,
+    }
     true
 }
 

@@ -10,6 +10,7 @@ use super::{
     destination::by_name,
     document::{Keys, ReadTables, Table, Text, Value},
     images::{Entry, OnConflict, Tags},
+    list,
     naming::NamingRule,
     problem::{Problem, Span},
     retag::Retag,
@@ -321,6 +322,15 @@ pub(super) fn read_images(
     };
     let mut entries = Vec::new();
     for (key, value) in images {
+        if key.get_ref().ends_with('/') {
+            match root.key(key) {
+                Ok(prefix) => {
+                    entries.extend(list::read_below(root, &prefix, value, tables, problems));
+                }
+                Err(problem) => problems.push(problem),
+            }
+            continue;
+        }
         let read = || read_short(root, &root.key(key)?, value, tables);
         entries.extend(tables.file.attempt_value(key.get_ref(), value.get_ref(), problems, read));
     }

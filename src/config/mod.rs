@@ -15,7 +15,7 @@ mod entry;
 mod images;
 mod interpolate;
 mod lint;
-mod list;
+pub(crate) mod list;
 mod naming;
 mod policies;
 mod problem;

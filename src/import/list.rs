@@ -1,7 +1,7 @@
 //! Reads plain lists: one reference a line, as releases and shell scripts have them.
 
 use super::wish::{EntryKeys, Input, TagWish, Wish};
-use crate::model::Tag;
+use crate::{config::list::reference, model::Tag};
 
 /// Returns `true` if no line has the form of YAML, JSON or TOML.
 pub(super) fn is_list(text: &str) -> bool {
@@ -15,27 +15,15 @@ pub(super) fn is_list(text: &str) -> bool {
             || line.contains(" = ")
             || line.contains("\": ")
     };
-    !lines(text).any(|(_, line)| is_structure(line))
-}
-
-/// The lines with content, without comments, and their numbers.
-fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let without_comment = |line: &'_ str| match line.find('#') {
-        Some(at) if at == 0 || line[..at].ends_with(char::is_whitespace) => at,
-        _ => line.len(),
-    };
-    let lines = text.lines().enumerate();
-    let lines = lines.map(move |(at, line)| (at + 1, line[..without_comment(line)].trim()));
-    lines.filter(|(_, line)| !line.is_empty())
+    let lines = text.lines().map(|line| line.trim_start_matches('\u{feff}').trim());
+    let without_comment = |line: &'_ str| line.find(" #").map_or(line.len(), |at| at);
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    !lines.map(|line| line[..without_comment(line)].trim_end()).any(is_structure)
 }
 
 pub(super) fn read(text: &str, input: &mut Input<'_>) {
-    for (number, line) in lines(text) {
-        let line = line.strip_prefix("- ").unwrap_or(line);
-        let line = line.strip_prefix("image=").unwrap_or(line);
-        let text = line.trim_matches([',', ' ', '"', '\'']);
-        let text = text.strip_prefix("docker://").unwrap_or(text);
+    let lines = text.lines().map(reference).zip(1..);
+    for (text, number) in lines.filter(|(text, _)| !text.is_empty()) {
         let Some(reference) = input.reference(text, number) else { continue };
         let tag = match (reference.digest, reference.tag) {
             (Some(digest), tag) => {

@@ -188,7 +188,7 @@ impl ComparatorSet {
         match (bounds.is_empty(), is_open) {
             (true, _) => None,
             // `20240101` is a version like others for these tools
-            (false, true) => Some(bounds.join(", ") + " || >=19000101"),
+            (false, true) => Some(bounds.join(", ") + " || >=19900101"),
             (false, false) => Some(bounds.join(", ")),
         }
     }

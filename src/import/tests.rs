@@ -290,7 +290,7 @@ fn skopeo_files_are_translated_to_the_images_that_skopeo_copies() {
             Row {
                 feature: "no destination, a digest, a login, and certificates",
                 input: "quay.io:\n  images:\n    a/b: [DIGEST]\n  credentials:\n    username: john\n    password: this is a secret\n  tls-verify: false\n  cert-dir: /home/john/certs\n",
-                images: &["quay.io/a/b DIGEST → ECR/a/b digest-e3b0c44298fc"],
+                images: &["quay.io/a/b DIGEST → ECR/a/b sha256-e3b0c44298fc"],
                 open: &[
                     "input:3: a digest without a tag",
                     "input:4: the login is not repeated",
@@ -565,7 +565,7 @@ fn many() -> String {
     let hosts = ["docker.io", "quay.io", "ghcr.io", "registry.k8s.io"];
     for repository in 0..2_660 {
         let host = hosts[repository % hosts.len()];
-        for tag in 0..[1, 1, 2, 3, 4, 6][repository % 6] {
+        for tag in 0..[1, 1, 2, 3, 4, 6][repository / hosts.len() % 6] {
             text += &format!(
                 "  - source: {host}/team{}/app{repository}:1.{tag}.0\n    target: {ECR}/mirror/team{}/app{repository}:1.{tag}.0\n    type: image\n",
                 repository % 20,
@@ -577,11 +577,39 @@ fn many() -> String {
 }
 
 #[test]
-fn a_large_file_becomes_a_line_for_each_repository() {
+fn a_large_file_becomes_a_tenth_of_its_lines_and_an_import_into_the_result_adds_nothing() {
     let input = many();
     let imported = imported(&input, &ImportOptions::default());
     let lines = imported.text.lines().count();
     assert!(input.lines().count() > 22_000);
-    assert!((2_660..2_690).contains(&lines), "{lines}");
-    assert_eq!(mirrored(&imported.text).len(), 7_533);
+    assert!(lines <= input.lines().count() / 10, "{lines}");
+    assert!(imported.text.lines().all(|line| line.len() <= 100), "{}", imported.text);
+    assert_eq!(mirrored(&imported.text).len(), input.matches("source").count());
+    let [file, into] =
+        [input, imported.text].map(|text| InputFile { name: "regsync.yml".to_owned(), text });
+    let again = import(&[file], &ImportOptions::default(), Some(&into)).unwrap();
+    assert_eq!(again.text, into.text);
+}
+
+#[test]
+fn many_images_with_a_single_tag_share_a_list_of_their_registry() {
+    let to = format!("{ECR}/m").parse().unwrap();
+    let options = ImportOptions { to: Some(to), scoped: false };
+    let list: String =
+        (10..40).map(|at| format!("nginx{at}:1\nquay.io/team/app{at}:2\n")).collect();
+    let first = imported(&(list + "ghcr.io/a/b:3\nquay.io/a/c:1\nquay.io/a/c:2\n"), &options).text;
+    assert!(first.contains("\n# docker.io\n\"docker.io/\" = [\n    \"nginx10:1\", "), "{first}");
+    assert!(first.contains("\n# ghcr.io\n\"ghcr.io/a/b\" = \"3\"\n"), "{first}");
+    assert!(first.contains("\n]\n\"quay.io/a/c\" = [\"1\", \"2\"]\n"), "{first}");
+    assert!(first.lines().count() < 20 && first.lines().all(|line| line.len() <= 100), "{first}");
+    assert_eq!(mirrored(&first).len(), 63, "{first}");
+    // further images join the list, known ones do not
+    let file = |text: &str| InputFile { name: "list.txt".to_owned(), text: text.to_owned() };
+    let commented = first.replace("\n]\n\"quay.io/a/c\"", " # last\n]\n\"quay.io/a/c\"");
+    let into = file(&commented);
+    let more = file("quay.io/team/app10:2\nquay.io/team/app10:3\nquay.io/x/y:1\nghcr.io/a/b:3\n");
+    let second = import(&[more], &options, Some(&into)).unwrap().text;
+    let expected = " # last\n    \"team/app10:3\", \"x/y:1\",\n]\n";
+    assert_eq!(second, commented.replace(" # last\n]\n", expected));
+    assert_eq!(mirrored(&second).len(), 65, "{second}");
 }

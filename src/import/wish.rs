@@ -51,7 +51,8 @@ impl TagWish {
 
     /// The image of this digest. Its tag is derived from the digest if the input has none.
     pub(super) fn pinned(tag: Option<Tag>, digest: Digest) -> Self {
-        let derived = || format!("digest-{}", &digest.hex()[..12]).parse().expect("is a tag");
+        // as in a `[[list]]`
+        let derived = || format!("sha256-{}", digest.short()).parse().expect("is a tag");
         let tag = tag.unwrap_or_else(derived);
         Self { tag, digest: Some(digest), renamed: None }
     }
