@@ -97,25 +97,30 @@ impl<'a> FileContext<'a> {
 
     fn attempt_in<'t, T>(
         &self,
-        find: impl Fn(usize) -> Option<(&'t str, usize)>,
+        find: impl Fn(usize) -> Option<KeyPath<'t>>,
         problems: &mut Vec<Problem>,
         read: impl Fn() -> Result<T, Problem>,
     ) -> Option<T> {
-        let mut masked: Vec<String> = Vec::new();
+        let mut masked: Vec<KeyPath<'t>> = Vec::new();
         loop {
             let problem = match read() {
                 Ok(value) => return Some(value),
                 Err(problem) => problem,
             };
-            let place = problem.start().and_then(&find);
-            if !masked.iter().any(|key| problem.names(key)) {
+            let path = problem.start().and_then(&find);
+            let place = path.as_ref().map(|path| path[0]);
+            // of a masked key, or of a table that has one
+            let is_consequence = masked.iter().any(|path| {
+                problem.may_follow_from(path[0].0) || path.iter().any(|it| Some(*it) == place)
+            });
+            if !is_consequence {
                 problems.push(problem);
             }
-            let (key, offset) = place?;
-            if !self.masked.borrow_mut().insert(offset) {
+            let path = path?;
+            if !self.masked.borrow_mut().insert(path[0].1) {
                 return None;
             }
-            masked.push(key.to_owned());
+            masked.push(path);
         }
     }
 
@@ -130,22 +135,28 @@ impl<'a> FileContext<'a> {
     }
 }
 
-/// The innermost key whose name or value is at this offset, and its offset: that of the item, if it is
-/// in a list.
-fn innermost<'t>(table: &'t DeTable<'_>, at: usize) -> Option<(&'t str, usize)> {
+/// A key with its offset, then the key of the table around it, and so on; an item of a list has the
+/// name of its key. Not empty.
+type KeyPath<'t> = Vec<(&'t str, usize)>;
+
+/// The innermost key whose name or value is at this offset.
+fn innermost<'t>(table: &'t DeTable<'_>, at: usize) -> Option<KeyPath<'t>> {
     table.iter().find_map(|(key, value)| {
         let is_here = key.span().contains(&at) || value.span().contains(&at);
-        inside(key.get_ref(), value.get_ref(), at)
-            .or_else(|| is_here.then(|| (&**key.get_ref(), key.span().start)))
+        let inner = inside(key.get_ref(), value.get_ref(), at);
+        let mut path = inner.or_else(|| is_here.then(Vec::new))?;
+        path.push((&**key.get_ref(), key.span().start));
+        Some(path)
     })
 }
 
-fn inside<'t>(key: &'t str, value: &'t DeValue<'_>, at: usize) -> Option<(&'t str, usize)> {
+fn inside<'t>(key: &'t str, value: &'t DeValue<'_>, at: usize) -> Option<KeyPath<'t>> {
     match value {
         DeValue::Table(table) => innermost(table, at),
         DeValue::Array(items) => items.iter().find_map(|item| {
             let is_here = !item.get_ref().is_table() && item.span().contains(&at);
-            inside(key, item.get_ref(), at).or_else(|| is_here.then(|| (key, item.span().start)))
+            inside(key, item.get_ref(), at)
+                .or_else(|| is_here.then(|| vec![(key, item.span().start)]))
         }),
         _ => None,
     }

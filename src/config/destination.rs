@@ -24,7 +24,13 @@ const ECR_KEYS: [&str; 6] =
 
 pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDestination, Problem> {
     let hint = "add `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
-    let registry = table.text("registry")?.ok_or_else(|| table.missing("registry", hint))?;
+    let Some(registry) = table.text("registry")? else {
+        // the mistakes of keys that do not depend on it
+        table.text("prefix")?.map(|text| read_prefix(&text, false)).transpose()?;
+        aws(table)?;
+        account::read(table)?;
+        return Err(table.missing("registry", hint));
+    };
     let location: Location = registry.parse()?;
     location.check_destination().map_err(|error| registry.problem(error))?;
     let name = table.word("name")?;
@@ -69,7 +75,7 @@ fn aws(table: &Table<'_>) -> Result<Aws, Problem> {
     let role_arn = table.text("role_arn")?.map(|text| arn::role(&text)).transpose()?;
     let external_id = table.word("external_id")?;
     if let (None, Some(external_id)) = (&role_arn, &external_id) {
-        return Err(Problem::at(&external_id.span, "`external_id` requires `role_arn`")
+        return Err(Problem::needing(&external_id.span, "`external_id` requires `role_arn`")
             .hint("add `role_arn`, or remove `external_id`"));
     }
     Ok(Aws {

@@ -140,7 +140,7 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn missing(&self, key: &str, hint: impl Into<String>) -> Problem {
-        Problem::at(&self.span, format!("`{key}` is missing")).hint(hint)
+        Problem::needing(&self.span, format!("`{key}` is missing")).hint(hint)
     }
 
     fn value(&self, key: &str) -> Option<&'a Value<'a>> {

@@ -285,22 +285,21 @@ pub(super) struct DraftTag {
 
 /// Reads an `[[image]]`.
 pub(super) fn read(table: &Table<'_>, tables: &Tables<'_>) -> Result<Vec<ReadEntry>, Problem> {
+    let name = table.word("name")?.map(|name| name.to_string());
+    let selection = select::read(table)?;
+    let keys = image_keys(table, Level::Entry, tables.destinations)?;
+    let listed = exact(&table.list("tags")?.unwrap_or_default(), tables.file)?;
+    // last, so that the mistakes of the other keys are found without it
     let hint = "add the repository to mirror, like `source = \"nginx\"`";
     let source = table.text("source")?.ok_or_else(|| table.missing("source", hint))?;
     let image = ImageSource::read(&source, Some(table))?;
     let tags = match &image {
-        ImageSource::One(reference) => tags(table, &source, reference, tables.file)?,
-        ImageSource::Matching(_) => exact(&table.list("tags")?.unwrap_or_default(), tables.file)?,
+        ImageSource::One(reference) => tags(table, &source, reference, listed)?,
+        ImageSource::Matching(_) => listed,
     };
-    let draft = Draft {
-        name: table.word("name")?.map(|name| name.to_string()),
-        selection: select::read(table)?,
-        keys: image_keys(table, Level::Entry, tables.destinations)?,
-        tags,
-        source,
-    };
+    let draft = Draft { name, selection, keys, tags, source };
     if draft.tags.is_empty() && draft.selection.is_none() {
-        return Err(Problem::at(&draft.source.span, "has no `tags`, `select` or digest")
+        return Err(Problem::needing(&draft.source.span, "has no `tags`, `select` or digest")
             .hint("add `tags = [\"latest\"]` for the tag that Docker pulls, other tags, or `select = { newest = 3 }`"));
     }
     all_entries(draft, image, tables)
@@ -522,9 +521,8 @@ fn tags(
     table: &Table<'_>,
     source: &Text,
     reference: &Reference,
-    file: &FileContext<'_>,
+    listed: Vec<DraftTag>,
 ) -> Result<Vec<DraftTag>, Problem> {
-    let list = table.list("tags")?;
     if let Some(digest) = &reference.digest {
         for key in ["tags", "select"] {
             if let Some(span) = table.span_of(key) {
@@ -537,14 +535,17 @@ fn tags(
             (Some(tag), _) => (tag.parse()?, tag.span),
             (None, Some(own)) => (own.clone(), source.span.clone()),
             (None, None) => {
-                return Err(Problem::at(&source.span, "a source with a digest requires `tag`")
-                    .hint("add the tag for the destination, like `tag = \"3.20-pinned\"`"));
+                return Err(Problem::needing(
+                    &source.span,
+                    "a source with a digest requires `tag`",
+                )
+                .hint("add the tag for the destination, like `tag = \"3.20-pinned\"`"));
             }
         };
         return Ok(vec![DraftTag { tag, digest: Some(digest.clone()), span }]);
     }
     if let Some(tag) = table.text("tag")? {
-        return Err(Problem::at(&tag.span, "`tag` requires a digest in `source`")
+        return Err(Problem::needing(&tag.span, "`tag` requires a digest in `source`")
             .hint("write `tags = [\"…\"]`"));
     }
     if let Some(tag) = &reference.tag {
@@ -557,7 +558,7 @@ fn tags(
             None => problem.hint("move the tag to `tags`"),
         });
     }
-    exact(&list.unwrap_or_default(), file)
+    Ok(listed)
 }
 
 /// Tags, each once. A tag may be in the same list of two files, but not twice in one.

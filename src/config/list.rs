@@ -222,7 +222,9 @@ fn unquoted_key(text: &str) -> usize {
 
 fn unquoted(text: &str) -> &str {
     for quote in ['"', '\''] {
-        if let Some(inner) = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)) {
+        let inner = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+        // `"image": "nginx"` is no text in quotes
+        if let Some(inner) = inner.filter(|inner| !inner.contains(quote)) {
             return inner.trim();
         }
     }

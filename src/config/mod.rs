@@ -115,9 +115,11 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let invalid = |problems| ConfigError::new(sources, problems);
         let files = sources.files();
-        let document = sources.document(&files).map_err(invalid)?;
-        let file = FileContext::new(sources, environment, listed);
         let mut problems = Vec::new();
+        let Some(document) = sources.document(&files, &mut problems) else {
+            return Err(invalid(problems));
+        };
+        let file = FileContext::new(sources, environment, listed);
         let root =
             file.attempt(&document, &mut problems, || Table::open(&document, 0..0, &ROOT, &file));
         let config = root.and_then(|root| read(&root, &file, &mut problems));

@@ -72,6 +72,8 @@ pub(super) struct Problem {
     /// Then the line is shown up to the end of the caret: the rest can be a secret under a mistyped
     /// key.
     hides_rest: bool,
+    /// Then the problem is that a key is absent.
+    needs_key: bool,
 }
 
 impl From<Problem> for Vec<Problem> {
@@ -86,12 +88,17 @@ impl Problem {
         Self { span: Some(span.clone()), ..Self::whole_file(label) }
     }
 
+    /// A problem because another key is absent.
+    pub(super) fn needing(span: &Span, label: impl Into<String>) -> Self {
+        Self { needs_key: true, ..Self::at(span, label) }
+    }
+
     pub(super) fn empty(span: &Span) -> Self {
         Self::at(span, "must not be empty")
     }
 
     pub(super) fn whole_file(label: impl Into<String>) -> Self {
-        Self { span: None, label: label.into(), hint: None, hides_rest: false }
+        Self { span: None, label: label.into(), hint: None, hides_rest: false, needs_key: false }
     }
 
     pub(super) fn invalid_name(span: &Span, error: NameError) -> Self {
@@ -124,9 +131,9 @@ impl Problem {
         self.span.as_ref().map(|span| span.start)
     }
 
-    /// Returns `true` if the label names this key.
-    pub(super) fn names(&self, key: &str) -> bool {
-        self.label.contains(&format!("`{key}`"))
+    /// Returns `true` if the problem can be gone when this key, which has a mistake itself, is right.
+    pub(super) fn may_follow_from(&self, key: &str) -> bool {
+        self.needs_key || self.label.contains(&format!("`{key}`"))
     }
 
     /// Hides the line after the caret.

@@ -129,9 +129,9 @@ fn login(table: &Table<'_>) -> Result<Option<UserPassword>, Problem> {
         (Some(username), Some(password)) => {
             Ok(Some(UserPassword::new(username.to_string(), &*password)))
         }
-        (Some(only), None) => Err(Problem::at(&only.span, "`username` requires `password`")
+        (Some(only), None) => Err(Problem::needing(&only.span, "`username` requires `password`")
             .hint("add `password`, or remove `username`")),
-        (None, Some(only)) => Err(Problem::at(&only.span, "`password` requires `username`")
+        (None, Some(only)) => Err(Problem::needing(&only.span, "`password` requires `username`")
             .hint("add `username`, or remove `password`")),
         (None, None) => Ok(None),
     }
@@ -158,12 +158,18 @@ fn client_certificate(
         (Some(certificate), Some(key)) => (certificate, key),
         (None, None) => return Ok(None),
         (Some(only), None) => {
-            return Err(Problem::at(&only.span, "`client_cert_file` requires `client_key_file`")
-                .hint("add `client_key_file`, or remove `client_cert_file`"));
+            return Err(Problem::needing(
+                &only.span,
+                "`client_cert_file` requires `client_key_file`",
+            )
+            .hint("add `client_key_file`, or remove `client_cert_file`"));
         }
         (None, Some(only)) => {
-            return Err(Problem::at(&only.span, "`client_key_file` requires `client_cert_file`")
-                .hint("add `client_cert_file`, or remove `client_key_file`"));
+            return Err(Problem::needing(
+                &only.span,
+                "`client_key_file` requires `client_cert_file`",
+            )
+            .hint("add `client_cert_file`, or remove `client_key_file`"));
         }
     };
     let (pem, _) = certificates(&certificate, file)?;

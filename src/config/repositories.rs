@@ -236,7 +236,7 @@ fn mutability(table: &Table<'_>) -> Result<Option<TagMutability>, Problem> {
     let Some(is_mutable) = is_mutable else {
         return match table.span_of("exclusions") {
             None => Ok(None),
-            Some(span) => Err(Problem::at(&span, "`exclusions` requires `tag_mutability`")
+            Some(span) => Err(Problem::needing(&span, "`exclusions` requires `tag_mutability`")
                 .hint("add `tag_mutability = \"immutable\"`")),
         };
     };

@@ -264,27 +264,29 @@ impl Sources {
         Ok(names.into_iter().map(|name| directory.join(name)).collect())
     }
 
-    /// The tables of all files, as one document.
+    /// The tables of all files, as one document; `None` if a file is not TOML.
     pub(super) fn document<'a>(
         &self,
         files: &'a [Arc<SourceFile>],
-    ) -> Result<DeTable<'a>, Vec<Problem>> {
+        problems: &mut Vec<Problem>,
+    ) -> Option<DeTable<'a>> {
         let mut merged: Option<DeTable<'a>> = None;
-        let mut problems = Vec::new();
+        let mut is_toml = true;
         for file in files.iter().filter(|file| file.format == Format::Toml) {
             let (document, errors) = DeTable::parse_recoverable(&file.text);
             if !errors.is_empty() {
                 problems.extend(syntax::problems(file, &errors));
+                is_toml = false;
                 continue;
             }
             let mut document = document.into_inner();
             shift(&mut document, file.start);
             match &mut merged {
                 None => merged = Some(document),
-                Some(into) => self.merge(into, document, false, &mut problems),
+                Some(into) => self.merge(into, document, false, problems),
             }
         }
-        if problems.is_empty() { Ok(merged.unwrap_or_default()) } else { Err(problems) }
+        is_toml.then(|| merged.unwrap_or_default())
     }
 
     /// Joins tables and appends lists. A value that two files set is a problem.

@@ -25,7 +25,10 @@ pub(super) fn problems(file: &SourceFile, errors: &[toml::de::Error]) -> Vec<Pro
         let line_end = text.as_bytes()[start..].iter().position(|&b| b == b'\n');
         let line_end = line_end.map_or(text.len(), |at| start + at);
         // the first that the parser reports, not the leftmost
-        if let Some((span, message)) = errors.iter().find(|(span, _)| span.start <= line_end) {
+        let first = errors.iter().find(|(span, _)| span.start <= line_end);
+        // a line without a key can be the rest of a wrong one
+        let is_rest = !problems.is_empty() && !begins_anew(text, start..line_end);
+        if let Some((span, message)) = first.filter(|_| !is_rest) {
             problems.push(match unquoted(text, span) {
                 Some(word) => {
                     Problem::at(&file.span(word), QUOTES).hint("write it like `\"nginx\"`")
@@ -39,6 +42,13 @@ pub(super) fn problems(file: &SourceFile, errors: &[toml::de::Error]) -> Vec<Pro
         errors.retain(|(span, _)| span.start > line_end);
     }
     problems
+}
+
+/// Returns `true` if the line around this range has a key or a heading.
+fn begins_anew(text: &str, range: Span) -> bool {
+    let start = text[..text.floor_char_boundary(range.start)].rfind('\n').map_or(0, |at| at + 1);
+    let line = text[start..range.end].trim_start();
+    line.contains('=') || line.starts_with('[')
 }
 
 /// Returns `true` if a value does not end in its line: the parser then reads the rest wrongly.

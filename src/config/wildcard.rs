@@ -68,7 +68,7 @@ fn wildcard(source: &Text, table: Option<&Table<'_>>) -> Result<Wildcard, Proble
         None => None,
     };
     let Some((at_most, at_most_span)) = at_most else {
-        return Err(Problem::at(&source.span, "a source with a `*` requires `at_most`").hint(
+        return Err(Problem::needing(&source.span, "a source with a `*` requires `at_most`").hint(
             "add the largest number of repositories that you expect, like `at_most = 50`: more are an error",
         ));
     };

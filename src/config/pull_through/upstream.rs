@@ -97,7 +97,7 @@ fn url(table: &Table<'_>, upstream: Upstream, span: &Span) -> Result<String, Pro
         _ => PLAIN_NAME,
     };
     let Some(text) = text else {
-        return Err(Problem::at(span, format!("`{name}` requires a `url`")).hint(hint));
+        return Err(Problem::needing(span, format!("`{name}` requires a `url`")).hint(hint));
     };
     let host: Host = text.parse()?;
     let label = format!("is not a host of `{name}` that ECR can cache");

@@ -358,7 +358,7 @@ fn all_mistakes_of_a_file_are_shown_at_once() {
          [defaults]\nvia = \"x\"\nflatten = \"yes\"\n\
          [[image]]\nsorce = \"nginx\"\ntags = [\"-1\", \"ok\", \"a b\"]\nplatforms = [\"arm64\"]\n\
          [[image]]\nsource = \"redis\"\ntags = [\"7\"]\ndestinations = [\"main\"]\nvia = 5\n\
-         [images]\nalpine = \"3 20\"\n\"quay.io/a/b\" = { newest = 0, semver = \"x\" }\n\
+         [images]\nalpine = \"3 20\"\n\"quay.io/a/b\" = { newest = 0, semver = \"one\" }\n\
          [registry.\"quay.io\"]\nusername = \"x\"\nplain_http = 1\n[unknown]\n";
     let shown = parse(text).unwrap_err().to_string();
     let lines: Vec<&str> = shown
@@ -369,7 +369,7 @@ fn all_mistakes_of_a_file_are_shown_at_once() {
         lines,
         [
             "2:12", "4:10", "6:7", "7:11", "9:1", "10:9", "10:21", "11:14", "16:7", "18:10",
-            "19:32", "19:44", "21:12", "22:14", "23:2"
+            "19:28", "19:40", "21:12", "22:14", "23:2"
         ],
         "{shown}"
     );
