@@ -190,7 +190,9 @@ impl EditedFile {
     pub(crate) fn add(&mut self, origin: &str, additions: &Additions) -> Result<()> {
         let mut comment = comment(origin, &additions.comments);
         for keys in &additions.destinations {
-            let table = table(keys.iter().map(|(key, value)| (*key, value.as_str())));
+            let mut keys: Vec<_> = keys.iter().collect();
+            keys.sort_by_key(|(key, _)| **key != "registry");
+            let table = table(keys.into_iter().map(|(key, value)| (*key, value.as_str())));
             self.push("destination", table, &mut comment)?;
         }
         if !additions.defaults.is_empty() {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::model::{Digest, Host, Tag};
 
-const NO_EQUIVALENT: [(&str, NoEquivalent); 10] = [
+pub(super) const NO_EQUIVALENT: [(&str, NoEquivalent); 10] = [
     ("relay", Silent),
     ("skopeo", Silent),
     ("docker", Silent),
@@ -30,7 +30,7 @@ const NO_EQUIVALENT: [(&str, NoEquivalent); 10] = [
     ("interval", Note("run `ecr-mirror sync` from a scheduler")),
 ];
 
-const NO_EQUIVALENT_LOCATION: [(&str, NoEquivalent); 4] = [
+pub(super) const NO_EQUIVALENT_LOCATION: [(&str, NoEquivalent); 4] = [
     ("lister", Silent),
     (
         "auth",

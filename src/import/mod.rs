@@ -19,11 +19,11 @@ mod tests;
 mod wish;
 mod yaml;
 
-use std::str::FromStr;
+use std::{path::Path, str::FromStr};
 
 use crate::{
-    config::edit::EditedFile,
-    model::{Error, Host, Kind, NameError, Reference, Repository, Result},
+    config::{Config, edit::EditedFile},
+    model::{Error, Host, Kind, NameError, Reference, Repository, Result, text::printable_line},
 };
 use wish::{Findings, Input};
 
@@ -118,10 +118,27 @@ pub fn import(
         Some(file) => EditedFile::parse(&file.name, &file.text)?,
         None => EditedFile::default(),
     };
-    let (additions, open) = plan::additions(found, &draft.known());
+    let (additions, mut open) = plan::additions(found, &draft.known());
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     draft.add(&names.join(", "), &additions)?;
-    Ok(Imported { text: draft.to_string(), open })
+    let text = draft.to_string();
+    if into.is_none() {
+        open.extend(mistake(&text));
+    }
+    Ok(Imported { text, open })
+}
+
+/// The first mistake of a new configuration. The inputs can contradict each other, such as with two
+/// images for one tag.
+fn mistake(text: &str) -> Option<String> {
+    let error =
+        Config::parse("mirror.toml", text, Path::new(""), &|_| Some("set".to_owned())).err()?;
+    let error = error.to_string();
+    let summary = error.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+    Some(format!(
+        "the result has a mistake, run `ecr-mirror check`: {}",
+        printable_line(&summary, 300)
+    ))
 }
 
 /// Reads one input, in the format of its content.

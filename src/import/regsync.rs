@@ -18,7 +18,7 @@ const SCHEDULE: &str = "run `ecr-mirror sync` from a scheduler";
 const REFERRERS: &str = "referrers are copied from the source of the image to its target";
 
 /// The keys of `defaults` and of an entry that are not translated.
-const NO_EQUIVALENT: [(&str, NoEquivalent); 15] = [
+pub(super) const NO_EQUIVALENT: [(&str, NoEquivalent); 15] = [
     ("backup", Hand("the old image of a tag is not kept; use an immutable tag or a lifecycle")),
     ("interval", Note(SCHEDULE)),
     ("schedule", Note(SCHEDULE)),
@@ -36,7 +36,7 @@ const NO_EQUIVALENT: [(&str, NoEquivalent); 15] = [
     ("userAgent", Silent),
 ];
 
-const NO_EQUIVALENT_LOGIN: [(&str, NoEquivalent); 15] = [
+pub(super) const NO_EQUIVALENT_LOGIN: [(&str, NoEquivalent); 15] = [
     ("hostname", Hand("the registry is addressed by its name; write the host in `[images]`")),
     ("pathPrefix", Hand("write the prefix in `[images]`")),
     ("regcert", Hand("save the certificate to a file and name it with `ca_file`")),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{Digest, Host, Repository};
 
-const KEYS: [&str; 6] =
+pub(super) const KEYS: [&str; 6] =
     ["images", "images-by-tag-regex", "images-by-semver", "credentials", "tls-verify", "cert-dir"];
 
 pub(super) fn is_skopeo(root: &Node) -> bool {

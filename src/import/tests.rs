@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, path::Path, time::SystemTime};
 
-use super::*;
+use super::{wish::NoEquivalent, *};
 use crate::{
     config::{Config, Tags},
     model::{Listed, Tag, select::Selector},
@@ -601,7 +601,7 @@ fn many_images_with_a_single_tag_share_a_list_of_their_registry() {
     assert!(first.contains("\n# docker.io\n\"docker.io/\" = [\n    \"nginx10:1\", "), "{first}");
     assert!(first.contains("\n# ghcr.io\n\"ghcr.io/a/b\" = \"3\"\n"), "{first}");
     assert!(first.contains("\n]\n\"quay.io/a/c\" = [\"1\", \"2\"]\n"), "{first}");
-    assert!(first.lines().count() < 20 && first.lines().all(|line| line.len() <= 100), "{first}");
+    assert!(first.lines().count() < 30 && first.lines().all(|line| line.len() <= 100), "{first}");
     assert_eq!(mirrored(&first).len(), 63, "{first}");
     // further images join the list, known ones do not
     let file = |text: &str| InputFile { name: "list.txt".to_owned(), text: text.to_owned() };
@@ -612,4 +612,38 @@ fn many_images_with_a_single_tag_share_a_list_of_their_registry() {
     let expected = " # last\n    \"team/app10:3\", \"x/y:1\",\n]\n";
     assert_eq!(second, commented.replace(" # last\n]\n", expected));
     assert_eq!(mirrored(&second).len(), 65, "{second}");
+}
+
+#[test]
+fn the_documentation_has_the_result_of_each_key() {
+    let text = include_str!("../../docs/import.md");
+    let section = |name: &str| text.split(&format!("\n## {name}\n")).nth(1).unwrap();
+    let result = |section: &str, key: &str| {
+        let rows = section.split("\n## ").next().unwrap().lines();
+        let mut cells = rows.filter_map(|row| row.strip_prefix("| ")?.split_once(" | "));
+        let (_, rest) = cells
+            .find(|(keys, _)| keys.contains(&format!("`{key}`")))
+            .unwrap_or_else(|| panic!("`{key}` is not documented"));
+        rest.split(" | ").next().unwrap().to_owned()
+    };
+    let (regsync, dregsy) = (section("regsync"), section("dregsy"));
+    let tables = [
+        (regsync, &regsync::NO_EQUIVALENT[..]),
+        (regsync, &regsync::NO_EQUIVALENT_LOGIN),
+        (dregsy, &dregsy::NO_EQUIVALENT),
+        (dregsy, &dregsy::NO_EQUIVALENT_LOCATION),
+    ];
+    for (section, (key, equivalent)) in
+        tables.iter().flat_map(|(section, keys)| keys.iter().map(move |row| (section, row)))
+    {
+        let expected = match equivalent {
+            NoEquivalent::Silent => "not needed",
+            NoEquivalent::Note(_) => "comment",
+            NoEquivalent::Hand(_) => "by hand",
+        };
+        assert_eq!(result(section, key), expected, "{key}");
+    }
+    for key in skopeo::KEYS {
+        result(section("skopeo sync"), key.split(':').next().unwrap());
+    }
 }
