@@ -295,7 +295,10 @@ pub(super) fn read(table: &Table<'_>, tables: &Tables<'_>) -> Result<Vec<ReadEnt
     let image = ImageSource::read(&source, Some(table))?;
     let tags = match &image {
         ImageSource::One(reference) => tags(table, &source, reference, listed)?,
-        ImageSource::Matching(_) => listed,
+        ImageSource::Matching(_) => match table.text("tag")? {
+            Some(tag) => return Err(unpinned(&tag)),
+            None => listed,
+        },
     };
     let draft = Draft { name, selection, keys, tags, source };
     if draft.tags.is_empty() && draft.selection.is_none() {
@@ -545,8 +548,7 @@ fn tags(
         return Ok(vec![DraftTag { tag, digest: Some(digest.clone()), span }]);
     }
     if let Some(tag) = table.text("tag")? {
-        return Err(Problem::needing(&tag.span, "`tag` requires a digest in `source`")
-            .hint("write `tags = [\"…\"]`"));
+        return Err(unpinned(&tag));
     }
     if let Some(tag) = &reference.tag {
         let problem = Problem::at(&source.span, "`source` must not contain a tag");
@@ -559,6 +561,12 @@ fn tags(
         });
     }
     Ok(listed)
+}
+
+/// The problem of a `tag` without a digest.
+fn unpinned(tag: &Text) -> Problem {
+    Problem::needing(&tag.span, "`tag` requires a digest in `source`")
+        .hint("write `tags = [\"…\"]`")
 }
 
 /// Tags, each once. A tag may be in the same list of two files, but not twice in one.

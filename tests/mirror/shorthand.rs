@@ -117,9 +117,9 @@ async fn a_namespace_is_listed_at_each_kind_of_registry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_of_two_images_for_one_tag_is_mirrored_with_a_warning() {
-    let entries = "[[image]]\nsource = \"quay.io/coreos/etcd\"\ntags = [\"v3.5.17\"]\nrepository = \"x\"\n\
+    let entries = "[[image]]\nsource = \"quay.io/coreos/etcd\"\ntags = [\"v3.5.17\"]\nrepository = \"xy\"\n\
          [[image]]\nsource = \"quay.io/prometheus/prometheus\"\nselect = { glob = [\"v3.1.0\"] }\n\
-         repository = \"x\"\nretag = \"v3.5.17\"\n";
+         repository = \"xy\"\nretag = \"v3.5.17\"\n";
     let refused = World::new().await.configured(entries).sync().await;
     refused.assert_exit(1).assert_all(Outcome::Failed);
     let hint = refused.report.images[0].hint.as_deref().unwrap();
