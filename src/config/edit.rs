@@ -27,7 +27,7 @@ pub(crate) struct Additions {
 }
 
 /// The images of one repository with the same keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ImageEntry {
     pub(crate) host: Host,
     pub(crate) repository: Repository,
@@ -338,14 +338,14 @@ fn value(text: &str) -> Value {
 
 /// Adds the references that share a list of their registry: to the list of the file, or as a line if
 /// they are many. Returns the entries that need lines of their own.
-fn add_listed<'e>(
+fn add_listed(
     host: &Host,
-    entries: &'e [ImageEntry],
+    entries: &[ImageEntry],
     images: &mut dyn TableLike,
     known: &KnownImages,
     lines: &mut Vec<(String, Value)>,
-) -> Vec<&'e ImageEntry> {
-    let new: Vec<&ImageEntry> = entries.iter().filter(|entry| !known.lists(entry)).collect();
+) -> Vec<ImageEntry> {
+    let new: Vec<ImageEntry> = entries.iter().filter_map(|entry| known.unlisted(entry)).collect();
     let listed =
         |entry: &ImageEntry| entry.listed().filter(|_| !known.lines.contains_key(&entry.image()));
     let texts: Vec<String> = new.iter().filter_map(|entry| listed(entry)).collect();
@@ -383,11 +383,15 @@ impl KnownImages {
         Self { lines, listed }
     }
 
-    /// Returns `true` if a list has the entry's tags.
-    fn lists(&self, entry: &ImageEntry) -> bool {
-        let name = format!("{}/{}", entry.host, entry.repository);
-        let is_listed = |tag: &String| self.listed.contains(&format!("{name}:{tag}"));
-        entry.keys.is_empty() && entry.tags.iter().all(is_listed)
+    /// The entry without the tags that a list has; `None` if it has all of them.
+    fn unlisted(&self, entry: &ImageEntry) -> Option<ImageEntry> {
+        let mut entry = entry.clone();
+        if entry.keys.is_empty() && !self.listed.is_empty() {
+            let name = format!("{}/{}", entry.host, entry.repository);
+            entry.tags.retain(|tag| !self.listed.contains(&format!("{name}:{tag}")));
+            return (!entry.tags.is_empty()).then_some(entry);
+        }
+        Some(entry)
     }
 }
 

@@ -104,13 +104,13 @@ pub(super) struct Findings {
 /// The parts of an input without an equivalent, by their message.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    all: Vec<Note>,
+    all: Vec<ImportNote>,
     /// The index of the note with this message.
     by_message: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
-struct Note {
+struct ImportNote {
     /// `true` if a person must do something, else the mirror does not depend on it.
     needs_hand: bool,
     file: Rc<str>,
@@ -128,7 +128,7 @@ impl Notes {
             return self.all[*known].lines.push(line);
         }
         self.by_message.insert(message.clone(), self.all.len());
-        self.all.push(Note { needs_hand, file: Rc::clone(file), message, lines: vec![line] });
+        self.all.push(ImportNote { needs_hand, file: Rc::clone(file), message, lines: vec![line] });
     }
 
     pub(super) fn append(&mut self, other: Self) {
@@ -137,16 +137,16 @@ impl Notes {
 
     /// All notes as `FILE:LINE: MESSAGE`.
     pub(super) fn all(&self) -> Vec<String> {
-        self.all.iter().map(Note::text).collect()
+        self.all.iter().map(ImportNote::text).collect()
     }
 
     /// The notes that need a hand.
     pub(super) fn open(&self) -> Vec<String> {
-        self.all.iter().filter(|note| note.needs_hand).map(Note::text).collect()
+        self.all.iter().filter(|note| note.needs_hand).map(ImportNote::text).collect()
     }
 }
 
-impl Note {
+impl ImportNote {
     fn text(&self) -> String {
         let mut text =
             format!("{}:{}: {}", printable_line(&self.file, 200), self.lines[0], self.message);
