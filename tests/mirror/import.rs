@@ -91,3 +91,44 @@ fn init_writes_a_file_that_runs_and_never_overwrites_one() {
     let printed = run(home.path(), &["init", "--registry", REGISTRY, "--output", "-"]);
     assert_eq!((printed.status, printed.out), (Some(0), written));
 }
+
+#[test]
+fn the_plan_of_an_import_has_the_tags_that_the_tool_copies() {
+    let home = tempfile::tempdir().unwrap();
+    let source = "quay.io/prometheus/prometheus";
+    for (tool, text, expected) in [
+        (
+            // a pre-release is below its release
+            "regsync",
+            "sync:\n- source: SOURCE\n  target: REGISTRY/p\n  type: repository\n  tags:\n    semverRange: ['>=2.55.1 <3.1.0']\n",
+            "v2.55.1 v3.0.0 v3.0.0-rc.0 v3.0.0-rc.1 v3.0.1 v3.1.0-rc.0 v3.1.0-rc.1",
+        ),
+        (
+            "skopeo",
+            "quay.io:\n  images-by-semver:\n    prometheus/prometheus: '>=3.0.0'\n",
+            "v3.0.0 v3.0.1 v3.1.0",
+        ),
+        (
+            "dregsy",
+            "tasks:\n- source: {registry: quay.io}\n  target: {registry: REGISTRY}\n  mappings:\n  - from: prometheus/prometheus\n    to: p\n    tags: ['regex: v3\\.0\\..*', 'keep: !.*rc.*']\n",
+            "v3.0.0 v3.0.1",
+        ),
+        ("image-syncer", "SOURCE:/v2\\.5[01]|^latest$/: REGISTRY/p\n", "latest v2.50.1 v2.51.2"),
+    ] {
+        let text = text.replace("SOURCE", source).replace("REGISTRY", REGISTRY);
+        fs::write(home.path().join("input.yml"), text).unwrap();
+        let into = run(home.path(), &["import", "input.yml", "--to", REGISTRY]);
+        assert_eq!((into.status, into.talk.as_str()), (Some(0), ""), "{tool}: {}", into.out);
+        fs::write(home.path().join("mirror.toml"), &into.out).unwrap();
+        let ended = run(home.path(), &["plan", "--sandbox", "--json"]);
+        assert_eq!(ended.status, Some(0), "{tool}: {}", ended.talk);
+        let report: Value = serde_json::from_str(&ended.out).unwrap();
+        let rows = report["images"].as_array().unwrap();
+        let mut tags: Vec<&str> = rows
+            .iter()
+            .map(|row| row["source"].as_str().unwrap().rsplit_once(':').unwrap().1)
+            .collect();
+        tags.sort_unstable();
+        assert_eq!(tags, expected.split(' ').collect::<Vec<_>>(), "{tool}: {}", into.out);
+    }
+}
