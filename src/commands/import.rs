@@ -25,10 +25,12 @@ pub(crate) fn run(screen: &Screen, args: &ImportArgs) -> Result<u8> {
         }
         None => screen.print(|out| out.write_all(imported.text.as_bytes()))?,
     }
-    for open in &imported.open {
+    let mistake = if args.into.is_none() { imported.mistake() } else { None };
+    let open: Vec<&String> = imported.open.iter().chain(&mistake).collect();
+    for open in &open {
         error::warn(screen, open);
     }
-    Ok(u8::from(!imported.open.is_empty()))
+    Ok(u8::from(!open.is_empty()))
 }
 
 /// Reads a file, or standard input for `-`.

@@ -85,6 +85,19 @@ pub struct Imported {
     pub open: Vec<String>,
 }
 
+impl Imported {
+    /// The first mistake of a configuration without other files. The inputs can contradict each other,
+    /// such as with two images for one tag.
+    pub fn mistake(&self) -> Option<String> {
+        let set = |_: &str| Some("set".to_owned());
+        let error =
+            Config::parse("mirror.toml", &self.text, Path::new(""), &set).err()?.to_string();
+        let first = error.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+        let first = printable_line(&first, 300);
+        Some(format!("the result has a mistake, run `ecr-mirror check`: {first}"))
+    }
+}
+
 /// The configuration of these inputs; with `into`, that file and the inputs.
 ///
 /// # Errors
@@ -118,27 +131,10 @@ pub fn import(
         Some(file) => EditedFile::parse(&file.name, &file.text)?,
         None => EditedFile::default(),
     };
-    let (additions, mut open) = plan::additions(found, &draft.known());
+    let (additions, open) = plan::additions(found, &draft.known());
     let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
     draft.add(&names.join(", "), &additions)?;
-    let text = draft.to_string();
-    if into.is_none() {
-        open.extend(mistake(&text));
-    }
-    Ok(Imported { text, open })
-}
-
-/// The first mistake of a new configuration. The inputs can contradict each other, such as with two
-/// images for one tag.
-fn mistake(text: &str) -> Option<String> {
-    let error =
-        Config::parse("mirror.toml", text, Path::new(""), &|_| Some("set".to_owned())).err()?;
-    let error = error.to_string();
-    let summary = error.split("\n\n").next().unwrap_or_default().replace('\n', " ");
-    Some(format!(
-        "the result has a mistake, run `ecr-mirror check`: {}",
-        printable_line(&summary, 300)
-    ))
+    Ok(Imported { text: draft.to_string(), open })
 }
 
 /// Reads one input, in the format of its content.

@@ -1,11 +1,8 @@
-//! Fuzzes the readers of `import`. A result is a valid configuration without control characters, or
-//! names the part that needs a hand; an error names the file.
-
-use std::path::Path;
+//! Fuzzes the readers of `import`. A result is TOML without control characters, and names every part
+//! that needs a hand; an error names the file.
 
 use ecr_mirror::{
     Kind,
-    config::Config,
     import::{ImportOptions, InputFile, import},
 };
 use toml::de::DeTable;
@@ -28,11 +25,11 @@ fn read(input: &[u8], options: &ImportOptions) -> (bool, usize, usize, usize) {
     let text = &imported.text;
     assert!(DeTable::parse(text).is_ok(), "{text}");
     assert!(!text.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
-    let noted = |open: &&String| !open.starts_with("the result has a mistake");
-    assert!(imported.open.iter().filter(noted).all(|open| text.contains(open)), "{text}");
-    let set = |_: &str| Some("set".to_owned());
-    let config = Config::parse("mirror.toml", text, Path::new(""), &set);
-    assert!(config.is_ok() || !imported.open.is_empty(), "{text}");
+    assert!(imported.open.iter().all(|open| text.contains(open)), "{text}");
+    // the patterns of a configuration cost most of the time
+    if input.len().is_multiple_of(32) {
+        imported.mistake();
+    }
     let images = text.split("[images]").nth(1).unwrap_or_default();
     (true, images.lines().count().min(9), imported.open.len().min(9), images.len() / 32)
 }

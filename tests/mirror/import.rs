@@ -47,6 +47,12 @@ fn a_part_that_needs_a_hand_is_a_warning_and_exit_status_one() {
     assert!(ended.out.contains("#   the input names no destination"), "{}", ended.out);
     let to = ["import", "images.txt", "--to", &format!("{REGISTRY}/mirror")];
     assert_eq!(run(home.path(), &to).status, Some(0));
+    // skopeo writes both to one tag
+    let two = "quay.io:\n  images: {a/tool: ['1']}\nghcr.io:\n  images: {b/tool: ['1']}\n";
+    fs::write(home.path().join("images.txt"), two).unwrap();
+    let ended = run(home.path(), &to);
+    assert_eq!(ended.status, Some(1), "{}", ended.out);
+    assert!(ended.talk.contains("writes the same tag of the same repository"), "{}", ended.talk);
 }
 
 #[test]
@@ -100,7 +106,7 @@ fn the_plan_of_an_import_has_the_tags_that_the_tool_copies() {
         (
             // a pre-release is below its release
             "regsync",
-            "sync:\n- source: SOURCE\n  target: REGISTRY/p\n  type: repository\n  tags:\n    semverRange: ['>=2.55.1 <3.1.0']\n",
+            "sync:\n- source: SOURCE\n  target: REGISTRY/prom\n  type: repository\n  tags:\n    semverRange: ['>=2.55.1 <3.1.0']\n",
             "v2.55.1 v3.0.0 v3.0.0-rc.0 v3.0.0-rc.1 v3.0.1 v3.1.0-rc.0 v3.1.0-rc.1",
         ),
         (
@@ -110,10 +116,10 @@ fn the_plan_of_an_import_has_the_tags_that_the_tool_copies() {
         ),
         (
             "dregsy",
-            "tasks:\n- source: {registry: quay.io}\n  target: {registry: REGISTRY}\n  mappings:\n  - from: prometheus/prometheus\n    to: p\n    tags: ['regex: v3\\.0\\..*', 'keep: !.*rc.*']\n",
+            "tasks:\n- source: {registry: quay.io}\n  target: {registry: REGISTRY}\n  mappings:\n  - from: prometheus/prometheus\n    to: prom\n    tags: ['regex: v3\\.0\\..*', 'keep: !.*rc.*']\n",
             "v3.0.0 v3.0.1",
         ),
-        ("image-syncer", "SOURCE:/v2\\.5[01]|^latest$/: REGISTRY/p\n", "latest v2.50.1 v2.51.2"),
+        ("image-syncer", "SOURCE:/v2\\.5[01]|^latest$/: REGISTRY/prom\n", "latest v2.50.1 v2.51.2"),
     ] {
         let text = text.replace("SOURCE", source).replace("REGISTRY", REGISTRY);
         fs::write(home.path().join("input.yml"), text).unwrap();
