@@ -19,9 +19,10 @@ use clap::{
 use self::exit::{REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
 pub use self::pull_through::PullThrough;
 use crate::{
+    import::ImportTarget,
     model::{
-        Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms, Result,
-        Shape, Signatures, outcome::ExitCodes,
+        Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms,
+        Repository, Result, Shape, Signatures, outcome::ExitCodes,
     },
     output::{
         log::{LogFormat, Verbosity},
@@ -155,6 +156,12 @@ pub enum Command {
     /// List every selected image and the reference to pull
     #[command(after_help = exit::status("the images are listed", UNLISTED, &[WRONG]))]
     Images(ImagesArgs),
+    /// Turn the files of regsync, skopeo sync, dregsy and image-syncer, or lists, into mirror.toml
+    #[command(after_help = exit::import())]
+    Import(ImportArgs),
+    /// Write a commented mirror.toml for one account
+    #[command(after_help = exit::init())]
+    Init(InitArgs),
     /// Configure and use ECR's pull-through cache: rules, secrets, templates, access
     #[command(after_help = exit::examples(exit::PULL_THROUGH) + &exit::rules("success", REFUSED))]
     PullThrough {
@@ -384,6 +391,37 @@ pub struct ImagesArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Read these files; their content decides their format. `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Add to this mirror.toml and keep its comments [default: print a new one]
+    #[arg(long, value_name = "FILE")]
+    pub into: Option<PathBuf>,
+    /// Mirror to this registry what names no destination: the images of skopeo sync and of lists
+    #[arg(long, value_name = "REGISTRY[/PREFIX]", value_parser = name::<ImportTarget>)]
+    pub to: Option<ImportTarget>,
+    /// Name the images of skopeo sync as its option `--scoped` does: REGISTRY/PATH instead of the last
+    /// component of the path
+    #[arg(long, requires = "to")]
+    pub scoped: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Mirror to this ECR registry, or to the registry of this account in the region of AWS_REGION
+    /// [default: asked on a terminal]
+    #[arg(long, value_name = "HOST|ACCOUNT")]
+    pub registry: Option<String>,
+    /// Prepend this to every repository
+    #[arg(long, value_name = "PREFIX", default_value = "mirror", value_parser = name::<Repository>)]
+    pub prefix: Repository,
+    /// Write to FILE, which must not exist; `-` is standard output
+    #[arg(long, value_name = "FILE", default_value = "mirror.toml")]
+    pub output: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]

@@ -40,6 +40,7 @@
 //!   warms the pull-through cache, reports.
 //! - `doctor`: the checks before a run.
 //! - `iam`: the IAM policies that a configuration needs.
+//! - `import`: turns the files of other tools into `mirror.toml`.
 //! - `engine`: plans and copies images. Uses `model` and `remote` only.
 //! - `remote`: the seam between the engine and the registries: the traits `Source` and
 //!   `Destination`, verified bodies, retries and timeouts. No HTTP.
@@ -55,8 +56,8 @@
 //! - `model`: the common types. Pure, no I/O.
 //!
 //! Dependencies point one way: `commands` → `doctor` → `run`, `iam` → `engine`, `pull_through` → `ecr` →
-//! `registry` → `remote` → `model`. Also `layout` → `remote`; `config` and `output` → `model`; `cli`
-//! → `model`, `output`, `sandbox`.
+//! `registry` → `remote` → `model`. Also `layout` → `remote`; `config` and `output` → `model`; `import` →
+//! `config`; `cli` → `import`, `model`, `output`, `sandbox`.
 //!
 //! # Invariants
 //!
@@ -81,6 +82,8 @@ pub mod ecr;
 #[doc(hidden)]
 pub mod engine;
 pub(crate) mod iam;
+#[doc(hidden)]
+pub mod import;
 pub(crate) mod layout;
 #[doc(hidden)]
 pub mod model;

@@ -30,6 +30,12 @@ pub(super) const COPY: Examples = &[
     ("ecr-mirror copy nginx:1.27 oci:images && ecr-mirror copy oci:images $ECR/nginx", ""),
 ];
 
+pub(super) const IMPORT: Examples = &[
+    ("ecr-mirror import regsync.yml > mirror.toml", ""),
+    ("ecr-mirror import images.txt --into mirror.toml", ""),
+    ("ecr-mirror import sync.yml --to $ECR/mirror > mirror.toml", "the file of skopeo sync"),
+];
+
 pub(super) const DOCTOR: Examples = &[
     ("ecr-mirror doctor", "show what would fail, and the fix"),
     ("ecr-mirror doctor -v --only permissions", "show every action of `iam mirror`"),
@@ -69,6 +75,17 @@ pub(super) fn warm() -> String {
     let failed = "an image could not be pulled through the cache";
     let incomplete = ("3", "incomplete: pull limit reached");
     status("everything selected is cached", failed, &[WRONG, incomplete, STOPPED])
+}
+
+pub(super) fn import() -> String {
+    let failed = "a part needs a hand, see the comments; or cannot write";
+    let wrong = ("2", "usage error, or a file that is not understood; nothing was written");
+    examples(IMPORT) + &status("nothing was lost", failed, &[wrong])
+}
+
+pub(super) fn init() -> String {
+    let wrong = ("2", "usage error, or the file exists; nothing was written");
+    status("the file is written", UNWRITTEN, &[wrong])
 }
 
 pub(super) fn sandbox(profiles: &str, faults: &str) -> String {

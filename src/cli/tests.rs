@@ -25,7 +25,7 @@ fn every_help_ends_with_the_exit_status() {
     all(&root, "", &mut commands);
     assert_eq!(
         commands.len(),
-        25,
+        27,
         "{:?}",
         commands.iter().map(|(path, _)| path).collect::<Vec<_>>()
     );
@@ -47,7 +47,7 @@ fn every_help_ends_with_the_exit_status() {
 #[test]
 fn the_command_line_is_well_formed_and_verbs_to_come_are_not_there() {
     Cli::command().debug_assert();
-    for verb in ["bootstrap", "import"] {
+    for verb in ["bootstrap"] {
         let error = parsed(&format!("ecr-mirror {verb}")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidSubcommand, "{verb}");
     }
@@ -133,6 +133,11 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         ("sandbox --latency soon", "--latency"),
         ("sandbox --blob-mounting maybe", "off"),
         ("sandbox --listen here", "--listen"),
+        ("import", "<FILE>..."),
+        ("import a.yml --scoped", "--to"),
+        ("import a.yml --to https://r.example", "is a URL"),
+        ("import a.yml --to r.example/a:1", "must not contain a tag"),
+        ("init --prefix /a", "is not a repository name"),
         ("iam root", "unrecognized subcommand"),
         ("schema lock", "report"),
         ("completions csh", "zsh"),

@@ -6,6 +6,8 @@ pub(crate) mod copy;
 pub(crate) mod doctor;
 pub(crate) mod iam;
 pub(crate) mod images;
+pub(crate) mod import;
+pub(crate) mod init;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod pull_through;
@@ -81,6 +83,8 @@ async fn run(cli: Cli) -> u8 {
         Command::Check(args) => check::run(&global, &screen, &args),
         Command::Doctor(args) => doctor::run(&global, &screen, args).boxed_local().await,
         Command::Images(args) => images::run(&global, &screen, &args).await,
+        Command::Import(args) => import::run(&screen, &args),
+        Command::Init(args) => init::run(&screen, &args),
         // boxed: the compiler lays out no future that nests as deep as all of them
         Command::PullThrough { verb } => {
             pull_through::run(&global, &screen, verb).boxed_local().await

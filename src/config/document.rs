@@ -64,6 +64,15 @@ impl Text {
         Self { value: value.to_owned(), span, has_variables: false }
     }
 
+    /// This text and the next one, at the place of the next one.
+    pub(super) fn followed_by(&self, next: &Self) -> Self {
+        Self {
+            value: format!("{}{}", self.value, next.value),
+            span: next.span.clone(),
+            has_variables: self.has_variables || next.has_variables,
+        }
+    }
+
     pub(super) fn parse<T: FromStr<Err = NameError>>(&self) -> Result<T, Problem> {
         self.value.parse().map_err(|error| self.problem(error))
     }

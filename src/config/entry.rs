@@ -10,6 +10,7 @@ use super::{
     destination::by_name,
     document::{Keys, ReadTables, Table, Text, Value},
     images::{Entry, OnConflict, Tags},
+    list,
     naming::NamingRule,
     problem::{Problem, Span},
     retag::Retag,
@@ -38,7 +39,7 @@ pub(super) const KEYS: Keys = Keys {
 /// The keys of `[[image]]` without `source`, and those of `select`.
 const SHORTHAND: Keys = Keys {
     title: "an image of `[images]`",
-    names: "tags glob regex semver exclude exclude_regex newest by min_age max_age at_least \
+    names: "tags glob regex semver pre_releases exclude exclude_regex newest by min_age max_age at_least \
         repository retag name destinations platforms missing_platform attestations signatures \
         foreign_layers flatten via archived on_conflict exclude_repositories at_most",
 };
@@ -323,6 +324,15 @@ pub(super) fn read_images(
     };
     let mut entries = Vec::new();
     for (key, value) in images {
+        if key.get_ref().ends_with('/') {
+            match root.key(key) {
+                Ok(prefix) => {
+                    entries.extend(list::read_below(root, &prefix, value, tables, problems));
+                }
+                Err(problem) => problems.push(problem),
+            }
+            continue;
+        }
         let read = || read_short(root, &root.key(key)?, value, tables);
         entries.extend(tables.file.attempt_value(key.get_ref(), value.get_ref(), problems, read));
     }

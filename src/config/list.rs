@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     context::{ReadEntry, Tables},
-    document::{Keys, Table, Text},
+    document::{Keys, Table, Text, Value},
     entry::{self, Draft, DraftTag, ImageKeys, Level},
     problem::{Problem, Span},
     select,
@@ -42,18 +42,14 @@ pub(super) fn read(table: &Table<'_>, tables: &Tables<'_>) -> Result<ReadList, P
     let mut repositories = Repositories::default();
     for (text, span) in references(&list) {
         match text.parse::<Reference>() {
-            Ok(reference) => repositories.add(reference, text, span, settings.selection.is_some()),
+            Ok(reference) => {
+                let source = Text::plain(text, span);
+                repositories.add(reference, source, settings.selection.is_some());
+            }
             Err(error) => problems.push(Problem::invalid_name(&span, error)),
         }
     }
-    let mut entries = Vec::new();
-    for draft in repositories.drafts {
-        let reference = draft.reference.clone();
-        match entry::entries(settings.with_keys(draft), reference, tables) {
-            Ok(read) => entries.push(read),
-            Err(problem) => problems.push(problem),
-        }
-    }
+    let entries = repositories.entries(&settings, tables, &mut problems);
     if entries.is_empty() && problems.is_empty() {
         let label = format!("`{}` has no image", list.name);
         return Err(
@@ -71,7 +67,32 @@ pub(super) fn read(table: &Table<'_>, tables: &Tables<'_>) -> Result<ReadList, P
     Ok(ReadList { entries, problems })
 }
 
+/// Reads a line of `[images]` whose key ends with `/`: the beginning of each reference in its list.
+/// One batch for each repository; appends the mistakes to `problems`.
+pub(super) fn read_below(
+    images: &Table<'_>,
+    prefix: &Text,
+    value: &Value<'_>,
+    tables: &Tables<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Vec<ReadEntry>> {
+    let texts = images.strings(&format!("\"{}\"", &**prefix), value).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    let mut repositories = Repositories::default();
+    for text in texts.unwrap_or_default() {
+        let source = prefix.followed_by(&text);
+        match source.parse() {
+            Ok(reference) => repositories.add(reference, source, false),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    repositories.entries(&ListSettings::default(), tables, problems)
+}
+
 /// The keys of a list, for each of its images.
+#[derive(Default)]
 struct ListSettings {
     name: Option<String>,
     /// For the repositories without a tag.
@@ -110,7 +131,8 @@ struct ListedRepository {
 }
 
 impl Repositories {
-    fn add(&mut self, reference: Reference, text: &str, span: Span, selects: bool) {
+    fn add(&mut self, reference: Reference, source: Text, selects: bool) {
+        let span = source.span.clone();
         let tag = match (&reference.tag, &reference.digest) {
             (None, None) if selects => None,
             (None, None) => Some(entry::latest(span.clone())),
@@ -125,7 +147,6 @@ impl Repositories {
         };
         let key = (reference.host.clone(), reference.repository.clone());
         let index = *self.indexes.entry(key).or_insert_with(|| {
-            let source = Text::plain(text, span);
             let (tags, is_selected) = (Vec::new(), false);
             self.drafts.push(ListedRepository { source, reference, tags, is_selected });
             self.drafts.len() - 1
@@ -138,6 +159,21 @@ impl Repositories {
         if self.seen.insert((index, tag.tag.clone(), tag.digest.clone())) {
             listed.tags.push(tag);
         }
+    }
+
+    /// One batch for each repository.
+    fn entries(
+        self,
+        settings: &ListSettings,
+        tables: &Tables<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<Vec<ReadEntry>> {
+        let read = |listed: ListedRepository| {
+            let reference = listed.reference.clone();
+            let read = entry::entries(settings.with_keys(listed), reference, tables);
+            read.map_err(|problem| problems.push(problem)).ok()
+        };
+        self.drafts.into_iter().filter_map(read).collect()
     }
 }
 
@@ -154,7 +190,7 @@ fn references(list: &SourceFile) -> impl Iterator<Item = (&str, Span)> {
 }
 
 /// The reference of a line: without `image=`, quotes, a comma, a comment. A part of `line`.
-fn reference(line: &str) -> &str {
+pub(crate) fn reference(line: &str) -> &str {
     let line = line.trim_start_matches('\u{feff}');
     let comment = line
         .match_indices('#')

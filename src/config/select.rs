@@ -10,7 +10,7 @@ use crate::model::select::{RegexEnds, Selection, SortKey, TagGlob, TagRegex};
 
 const KEYS: Keys = Keys {
     title: "`select`",
-    names: "glob regex semver exclude exclude_regex newest by min_age max_age at_least",
+    names: "glob regex semver pre_releases exclude exclude_regex newest by min_age max_age at_least",
 };
 
 pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
@@ -39,6 +39,7 @@ fn selection(table: &Table<'_>) -> Result<Selection, Problem> {
         glob: globs(table, "glob", "regex")?,
         regex: regexes(table, "regex")?,
         semver: table.parsed("semver")?,
+        pre_releases: table.switch("pre_releases")?.unwrap_or_default(),
         exclude: globs(table, "exclude", "exclude_regex")?,
         exclude_regex: regexes(table, "exclude_regex")?,
         newest: newest.map(|count| count as usize),

@@ -408,7 +408,7 @@ fn unreadable_at(path: &Text, error: &io::Error) -> Problem {
 fn unreadable(name: &str, error: &io::Error) -> ConfigError {
     let hint = match error.kind() {
         io::ErrorKind::NotFound => {
-            "copy `mirror.toml.example` to `mirror.toml`, or name another file with `-c FILE`"
+            "write one with `ecr-mirror init`, or name another file with `-c FILE`"
         }
         _ => "name another file with `-c FILE`",
     };

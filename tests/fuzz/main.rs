@@ -19,6 +19,7 @@ mod engine;
 mod mutate;
 
 mod documents;
+mod imports;
 mod names;
 mod registries;
 mod selections;

@@ -30,6 +30,7 @@ mod guarantees;
 mod hostile;
 mod iam_proxy;
 mod immutable;
+mod import;
 mod interruption;
 mod logins;
 mod memory;

@@ -9,8 +9,12 @@ const README: &str = include_str!("../../README.md");
 
 /// Fenced blocks of this language, in order.
 fn blocks(language: &str) -> Vec<&'static str> {
+    blocks_of(README, language)
+}
+
+fn blocks_of(text: &'static str, language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
-    let after = README.split(fence.as_str()).skip(1);
+    let after = text.split(fence.as_str()).skip(1);
     after.map(|block| block.split("```").next().unwrap_or_default()).collect()
 }
 
@@ -43,7 +47,8 @@ fn the_error_in_the_readme_is_the_printed_error() {
 fn renovate(expressions: &[Regex], text: &str, groups: &[(String, String)]) -> Vec<String> {
     let Some((first, rest)) = expressions.split_first() else {
         let of = |name| groups.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
-        return vec![format!("{}:{}", of("depName").unwrap(), of("currentValue").unwrap())];
+        let prefix = of("depType").map(|prefix| format!("{prefix}/")).unwrap_or_default();
+        return vec![format!("{prefix}{}:{}", of("depName").unwrap(), of("currentValue").unwrap())];
     };
     let mut found = Vec::new();
     for captures in first.captures_iter(text) {
@@ -78,6 +83,14 @@ fn the_renovate_expressions_find_every_version_of_images() {
     let long =
         "[images] # all\n\nnginx = [\n  \"1.27\",\n  \"1.26\",\n]\n[defaults]\nvia = \"auto\"\n";
     assert_eq!(renovate(&expressions, long, &[]), ["nginx:1.27", "nginx:1.26"]);
+    // lists of a registry
+    let blocks = blocks_of(include_str!("../../docs/import.md"), "json");
+    let settings: serde_json::Value = serde_json::from_str(blocks[0]).unwrap();
+    let expressions = settings["matchStrings"].as_array().unwrap();
+    let expressions: Vec<Regex> =
+        expressions.iter().map(|text| Regex::new(text.as_str().unwrap()).unwrap()).collect();
+    let versions = ["registry.k8s.io/pause:3.10", "registry.k8s.io/coredns/coredns:v1.11.3"];
+    assert_eq!(renovate(&expressions, &whole, &[]), versions);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn an_unreadable_file_is_an_error_with_a_hint() {
     assert_eq!(
         load("mirror.toml"),
         "error: cannot read `mirror.toml`: the file does not exist\n\
-         hint: copy `mirror.toml.example` to `mirror.toml`, or name another file with `-c FILE`"
+         hint: write one with `ecr-mirror init`, or name another file with `-c FILE`"
     );
     fs::create_dir(directory.path().join("mirror.toml")).unwrap();
     assert_eq!(

@@ -42,7 +42,7 @@ fn filled(text: &str) -> String {
 }
 
 #[test]
-fn the_three_forms_of_images_become_the_same_entries() {
+fn the_forms_of_images_become_the_same_entries() {
     let expected = [
         "docker.io/library/nginx:1.27 → mirror/library/nginx:1.27",
         "docker.io/library/nginx:1.26 → mirror/library/nginx:1.26",
@@ -58,7 +58,10 @@ fn the_three_forms_of_images_become_the_same_entries() {
     ));
     let list = filled("nginx:1.27\ndocker.io/nginx:1.26\nquay.io/a/b:1@sha256:<HEX>\n");
     let list = with_list(&list, "[[list]]\nfile = \"images.txt\"\n").unwrap();
-    for config in [table, short, list] {
+    let lists = shorthand(&filled(
+        "[images]\n\"docker.io/\" = [\"nginx:1.27\", \"nginx:1.26\"]\n\"quay.io/a/\" = [\"b:1@sha256:<HEX>\"]\n",
+    ));
+    for config in [table, short, list, lists] {
         assert_eq!(arrows(&config), expected);
         assert_eq!((config.written, config.warnings.len()), (2, 0));
         let names: Vec<&str> = config.entries.iter().map(|entry| entry.name.as_str()).collect();

@@ -61,6 +61,8 @@ pub struct Selection {
     /// One of these must match; no restriction if empty.
     pub regex: Vec<TagRegex>,
     pub semver: Option<Range>,
+    /// `true` if pre-releases match like releases, without a range or a pattern that names them.
+    pub pre_releases: bool,
     pub exclude: Vec<TagGlob>,
     pub exclude_regex: Vec<TagRegex>,
     /// Selects at most this many; at least one.
@@ -79,6 +81,7 @@ impl Default for Selection {
             glob: Vec::new(),
             regex: Vec::new(),
             semver: None,
+            pre_releases: false,
             exclude: Vec::new(),
             exclude_regex: Vec::new(),
             newest: None,
@@ -127,6 +130,7 @@ impl fmt::Display for Selection {
             ("glob", globs(&self.glob)),
             ("regex", regexes(&self.regex)),
             ("semver", self.semver.as_ref().map(|range| format!("{:?}", range.to_string()))),
+            ("pre_releases", self.pre_releases.then(|| "true".to_owned())),
             ("exclude", globs(&self.exclude)),
             ("exclude_regex", regexes(&self.exclude_regex)),
             ("newest", self.newest.map(|newest| newest.to_string())),

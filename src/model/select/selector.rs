@@ -152,7 +152,8 @@ fn version(selection: &Selection, name: &str) -> Result<Option<Version>, Skipped
             false => Err(SkippedTag::NoVersion),
         };
     };
-    let unnamed = version.pre().filter(|pre| !pattern_names(selection, name, pre));
+    let unnamed =
+        version.pre().filter(|pre| !selection.pre_releases && !pattern_names(selection, name, pre));
     let named = if unnamed.is_some() { Named::Nowhere } else { Named::Elsewhere };
     let range = selection.semver.as_ref();
     let is_spelled = range.is_some_and(|range| range.spells_out(&version, named));
