@@ -1,15 +1,18 @@
-//! Checks the README: its configurations, its error message, its commands.
+//! Checks the README and the pages of `docs/`: configurations, the error message, commands, verbs.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
-use ecr_mirror::config::Config;
+use clap::CommandFactory;
+use ecr_mirror::{cli::Cli, config::Config};
+
+use super::guarantees::documents;
 
 const README: &str = include_str!("../../README.md");
 
 /// Fenced blocks of this language, in order.
-fn blocks(language: &str) -> Vec<&'static str> {
+pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
-    let after = README.split(fence.as_str()).skip(1);
+    let after = text.split(fence.as_str()).skip(1);
     after.map(|block| block.split("```").next().unwrap_or_default()).collect()
 }
 
@@ -20,32 +23,57 @@ fn parse(text: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn every_configuration_in_the_readme_is_valid() {
-    let blocks = blocks("toml");
-    assert!(blocks.len() >= 3, "{}", blocks.len());
-    for block in blocks {
-        let config = parse(block).unwrap_or_else(|error| panic!("{error}"));
-        assert!(!config.destinations.is_empty(), "{block}");
-        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+fn every_configuration_in_the_readme_and_the_pages_is_valid() {
+    let pages = documents();
+    let blocks: Vec<_> = pages
+        .iter()
+        .flat_map(|(name, text)| blocks(text, "toml").into_iter().map(move |it| (name, it)))
+        .collect();
+    assert!(blocks.len() >= 7, "{}", blocks.len());
+    for (name, block) in blocks {
+        let config = parse(block).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!config.destinations.is_empty(), "{name}: {block}");
+        assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
     }
 }
 
 #[test]
 fn the_error_in_the_readme_is_the_printed_error() {
-    let broken = blocks("toml")[0].replace("\"linux/arm64\"", "\"arm64\"");
-    let shown = blocks("text").into_iter().find(|block| block.starts_with("error:")).unwrap();
-    assert_eq!(parse(&broken).unwrap_err(), shown.trim_end());
+    let broken = blocks(README, "toml")[0].replace("\"linux/arm64\"", "\"arm64\"");
+    let shown = blocks(README, "text").into_iter().find(|block| block.starts_with("error:"));
+    assert_eq!(parse(&broken).unwrap_err(), shown.unwrap().trim_end());
 }
 
 #[test]
-fn the_readme_shows_three_commands() {
-    let commands: Vec<&str> = blocks("console").iter().flat_map(|block| block.lines()).collect();
+fn the_readme_starts_with_the_sandbox_and_needs_five_commands_for_an_account() {
+    let commands: Vec<&str> =
+        blocks(README, "console").iter().flat_map(|block| block.lines()).collect();
     assert_eq!(
         commands,
         [
             "$ cargo run --release -- sync -c mirror.toml.example --sandbox",
-            "$ docker run --read-only -v \"$PWD/mirror.toml:/etc/ecr-mirror/mirror.toml:ro\" ecr-mirror sync",
-            "$ cargo test",
+            "$ aws sts get-caller-identity",
+            "$ ecr-mirror iam mirror > policy.json",
+            "$ ecr-mirror doctor",
+            "$ ecr-mirror plan",
+            "$ ecr-mirror sync",
         ]
     );
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = README.lines().count();
+    assert!(lines <= 250, "{lines} lines: move details to a page of docs/");
+}
+
+#[test]
+fn the_page_of_commands_names_every_verb() {
+    let page = documents().into_iter().find(|(name, _)| name == "docs/commands.md").unwrap().1;
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `ecr-mirror "));
+    let named: BTreeSet<String> =
+        rows.filter_map(|row| row.split([' ', '`']).next()).map(str::to_owned).collect();
+    let verbs = Cli::command();
+    let verbs = verbs.get_subcommands().map(|verb| verb.get_name().to_owned());
+    assert_eq!(named, verbs.collect());
 }
