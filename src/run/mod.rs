@@ -14,3 +14,4 @@ mod sandbox;
 pub(crate) mod select_images;
 pub mod sync;
 pub(crate) mod warm;
+pub(crate) mod wildcards;
