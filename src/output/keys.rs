@@ -9,10 +9,10 @@ pub(crate) struct KeyTable {
     /// As it is written in the file, like `[[destination]]`.
     pub(crate) heading: String,
     pub(crate) purpose: String,
-    pub(crate) keys: Vec<Key>,
+    pub(crate) keys: Vec<TableKey>,
 }
 
-pub(crate) struct Key {
+pub(crate) struct TableKey {
     /// The name; keys of an inline table follow after a dot.
     pub(crate) name: String,
     pub(crate) form: String,
@@ -21,15 +21,15 @@ pub(crate) struct Key {
 
 /// Reads every table and key of the schema.
 pub(crate) fn tables(schema: &Value) -> Vec<KeyTable> {
-    Reader { schema }.read()
+    SchemaReader { schema }.read()
 }
 
 #[derive(Clone, Copy)]
-struct Reader<'a> {
+struct SchemaReader<'a> {
     schema: &'a Value,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SchemaReader<'a> {
     fn read(self) -> Vec<KeyTable> {
         let mut tables = Vec::new();
         for (name, value) in members(&self.schema["properties"]) {
@@ -70,9 +70,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn add_key(self, name: &str, value: &'a Value, keys: &mut Vec<Key>) {
+    fn add_key(self, name: &str, value: &'a Value, keys: &mut Vec<TableKey>) {
         let purpose = self.purpose(value);
-        keys.push(Key { name: name.to_owned(), form: self.form(value), purpose });
+        keys.push(TableKey { name: name.to_owned(), form: self.form(value), purpose });
         if let Some(properties) = self.properties(value).filter(|_| self.is_only_a_table(value)) {
             for (inner, value) in members(properties) {
                 self.add_key(&format!("{name}.{inner}"), value, keys);
@@ -146,7 +146,11 @@ impl<'a> Reader<'a> {
 
 /// The name of an entry in the heading of a table with free names.
 fn example(table: &str) -> String {
-    let name = if table == "registry" { "HOST" } else { "NAME" };
+    let name = match table {
+        "registry" => "HOST",
+        "repository" => "GLOB",
+        _ => "NAME",
+    };
     format!(".\"{name}\"")
 }
 
@@ -175,7 +179,7 @@ mod tests {
                 let _ = write!(page, "{}\n\n", table.purpose);
             }
             page += "| key | form | meaning |\n|---|---|---|\n";
-            for Key { name, form, purpose } in &table.keys {
+            for TableKey { name, form, purpose } in &table.keys {
                 let purpose = purpose.replace('|', "\\|");
                 let _ = writeln!(page, "| `{name}` | {form} | {purpose} |");
             }
