@@ -42,32 +42,32 @@ impl<'a> SchemaReader<'a> {
                 }
                 _ => (format!("[{name}]"), value),
             };
-            self.add(&heading, name, table, self.purpose(value), &mut tables);
+            let (keys, inner) = self.keys(table, |value| self.is_long(value));
+            let path = heading.trim_matches(['[', ']']).to_owned();
+            tables.push(KeyTable { heading, purpose: self.purpose(value), keys });
+            for (name, value) in inner {
+                let (keys, _) = self.keys(value, |_| false);
+                let heading = format!("[{path}.{name}]");
+                tables.push(KeyTable { heading, purpose: self.purpose(value), keys });
+            }
         }
         tables
     }
 
-    /// Adds a table, then the tables inside it.
-    fn add(
+    /// The keys of a table, and the tables inside it that have a heading of their own.
+    fn keys(
         self,
-        heading: &str,
-        path: &str,
         table: &'a Value,
-        purpose: String,
-        tables: &mut Vec<KeyTable>,
-    ) {
-        let Some(properties) = self.properties(table) else { return };
+        has_heading: impl Fn(&'a Value) -> bool,
+    ) -> (Vec<TableKey>, Vec<(&'a String, &'a Value)>) {
+        let properties = self.properties(table).map(members).into_iter().flatten();
         let (inner, plain): (Vec<_>, Vec<_>) =
-            members(properties).partition(|(_, value)| !path.contains('.') && self.is_long(value));
+            properties.partition(|(_, value)| has_heading(value));
         let mut keys = Vec::new();
         for (name, value) in plain {
             self.add_key(name, value, &mut keys);
         }
-        tables.push(KeyTable { heading: heading.to_owned(), purpose, keys });
-        for (name, value) in inner {
-            let path = format!("{path}.{name}");
-            self.add(&format!("[{path}]"), &path, value, self.purpose(value), tables);
-        }
+        (keys, inner)
     }
 
     fn add_key(self, name: &str, value: &'a Value, keys: &mut Vec<TableKey>) {
@@ -90,15 +90,17 @@ impl<'a> SchemaReader<'a> {
         self.resolve(value)["type"] == "object"
     }
 
-    /// Follows `$ref`, and `allOf` with its first entry.
+    /// The value, then each definition that the one before refers to by `$ref` or `allOf`.
+    fn chain(self, value: &'a Value) -> impl Iterator<Item = &'a Value> {
+        std::iter::successors(Some(value), move |value| {
+            let name = value["$ref"].as_str().and_then(|name| name.strip_prefix('#'));
+            name.map_or_else(|| value["allOf"].get(0), |name| self.schema.pointer(name))
+        })
+    }
+
+    /// The definition at the end of the references.
     fn resolve(self, value: &'a Value) -> &'a Value {
-        if let Some(name) = value["$ref"].as_str() {
-            return self.resolve(self.schema.pointer(&name[1..]).expect("the schema is complete"));
-        }
-        match value["allOf"].get(0) {
-            Some(first) => self.resolve(first),
-            None => value,
-        }
+        self.chain(value).last().expect("a chain has its first value")
     }
 
     /// The properties of a table, or of the table among alternatives.
@@ -108,10 +110,9 @@ impl<'a> SchemaReader<'a> {
         value.get("properties").or_else(|| alternatives.filter_map(|it| self.properties(it)).next())
     }
 
-    /// The description next to a reference counts before that of its target.
+    /// The description nearest to the key, and its default.
     fn purpose(self, value: &'a Value) -> String {
-        let target = self.resolve(value);
-        let field = |name: &str| value.get(name).or_else(|| target.get(name));
+        let field = |name: &str| self.chain(value).find_map(|value| value.get(name));
         let text = field("description").and_then(Value::as_str).unwrap_or_default();
         match field("default") {
             Some(default) if !text.contains("Default:") => {
@@ -203,13 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_a_form_and_nearly_every_key_a_meaning() {
+    fn every_key_has_a_form_and_a_meaning() {
         for table in tables(&serde_json::from_str(SCHEMA).unwrap()) {
             assert!(!table.keys.is_empty(), "{}", table.heading);
             for key in table.keys {
                 assert!(!key.form.is_empty(), "{} {}", table.heading, key.name);
-                let is_plain = key.name.ends_with(".type") || key.form == "string";
-                assert!(is_plain || !key.purpose.is_empty(), "{} {}", table.heading, key.name);
+                assert!(!key.purpose.is_empty(), "{} {}", table.heading, key.name);
             }
         }
     }
