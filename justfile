@@ -45,7 +45,7 @@ document:
 dependencies:
     .ci/run dependencies
 
-# Checks the workflows, scripts and the Dockerfile
+# Checks the workflows, scripts and the files of deploy/
 workflows: checkers
     .ci/run workflows
 

@@ -2,9 +2,12 @@
 
 use crate::{cli::SchemaDocument, model::Result, output::Screen};
 
+/// The schema of `mirror.toml`.
+pub(crate) const CONFIG: &str = include_str!("../../docs/schema/config.json");
+
 pub(crate) fn run(screen: &Screen, document: SchemaDocument) -> Result<u8> {
     let schema = match document {
-        SchemaDocument::Config => include_str!("../../docs/schema/config.json"),
+        SchemaDocument::Config => CONFIG,
         SchemaDocument::Report => include_str!("../../docs/schema/report.json"),
     };
     screen.print(|out| out.write_all(schema.as_bytes()))?;

@@ -26,6 +26,7 @@ pub(crate) enum Peer {
     Taplo,
     Promtool,
     Pushgateway,
+    Curl,
 }
 
 impl Peer {
@@ -44,6 +45,7 @@ impl Peer {
             Self::Taplo => ("ECR_MIRROR_TAPLO_BIN", "taplo"),
             Self::Promtool => ("ECR_MIRROR_PROMTOOL_BIN", "promtool"),
             Self::Pushgateway => ("ECR_MIRROR_PUSHGATEWAY_BIN", "prometheus-pushgateway"),
+            Self::Curl => ("ECR_MIRROR_CURL_BIN", "curl"),
         };
         if let Some(named) = env::var_os(variable).map(PathBuf::from) {
             assert!(named.is_file(), "{variable} names `{}`, which is no file", named.display());

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -53,17 +53,61 @@ fn every_case_names_tests_that_exist() {
     assert_eq!(missing_tests(named), [""; 0]);
 }
 
+/// The documents of the project: relative path and text.
+pub(crate) fn documents() -> Vec<(String, String)> {
+    let names = |folder: &'static str| {
+        let entries = fs::read_dir(root().join(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.map(|name| Path::new(folder).join(name).to_str().unwrap().to_owned())
+    };
+    let pages = ["", "docs", "tests", "tests/mirror", "deploy/terraform/mirror-image"];
+    let pages = pages.into_iter().flat_map(names).filter(|name| name.ends_with(".md"));
+    pages
+        .map(|name| {
+            let text = fs::read_to_string(root().join(&name)).unwrap();
+            (name, text)
+        })
+        .collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = outside_code(text).filter_map(|line| line.strip_prefix('#'));
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+/// The lines outside of fenced blocks.
+fn outside_code(text: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        inside ^= is_fence;
+        !inside && !is_fence
+    })
+}
+
 #[test]
-fn every_link_of_the_documents_leads_to_a_file() {
-    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let top = ["README.md", "SECURITY.md", "CONTRIBUTING.md"].map(|name| root().join(name));
-    let is_page = |path: &Path| path.extension().is_some_and(|it| it == "md") && path.is_file();
-    for page in top.into_iter().chain(docs).filter(|path| is_page(path)) {
-        let text = fs::read_to_string(&page).unwrap();
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
-        for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
-            let is_there = page.parent().unwrap().join(link).exists();
-            assert!(is_there, "{}: {link}", page.display());
+fn every_link_of_the_documents_leads_to_a_file_and_a_heading() {
+    let mut checked = 0;
+    for (name, text) in documents() {
+        let prose = outside_code(&text).collect::<Vec<_>>().join("\n");
+        let links = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let page = root().join(&name);
+            let target = if file.is_empty() { page } else { page.parent().unwrap().join(file) };
+            assert!(target.exists(), "{name}: {link}");
+            if !anchor.is_empty() {
+                let found = anchors(&fs::read_to_string(target).unwrap());
+                assert!(found.iter().any(|it| it == anchor), "{name}: {link}: {found:?}");
+            }
+            checked += 1;
         }
     }
+    assert!(checked > 50, "{checked}");
 }

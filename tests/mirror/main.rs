@@ -20,6 +20,7 @@ mod commands;
 mod content;
 mod deep;
 mod dependencies;
+mod deploy;
 mod doctor;
 mod example;
 mod failures;

@@ -1,18 +1,17 @@
-//! Checks the README: its configurations, its error message, its commands.
+//! Checks the README and the pages of `docs/`: configurations, the error message, commands, verbs.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
-use ecr_mirror::config::Config;
+use clap::CommandFactory;
+use ecr_mirror::{cli::Cli, config::Config};
 use regex::Regex;
+
+use super::guarantees::documents;
 
 const README: &str = include_str!("../../README.md");
 
 /// Fenced blocks of this language, in order.
-fn blocks(language: &str) -> Vec<&'static str> {
-    blocks_of(README, language)
-}
-
-fn blocks_of(text: &'static str, language: &str) -> Vec<&'static str> {
+pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
     let after = text.split(fence.as_str()).skip(1);
     after.map(|block| block.split("```").next().unwrap_or_default()).collect()
@@ -25,21 +24,25 @@ fn parse(text: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn every_configuration_in_the_readme_is_valid() {
-    let blocks = blocks("toml");
-    assert!(blocks.len() >= 3, "{}", blocks.len());
-    for block in blocks {
-        let config = parse(block).unwrap_or_else(|error| panic!("{error}"));
-        assert!(!config.destinations.is_empty(), "{block}");
-        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+fn every_configuration_in_the_readme_and_the_pages_is_valid() {
+    let pages = documents();
+    let blocks: Vec<_> = pages
+        .iter()
+        .flat_map(|(name, text)| blocks(text, "toml").into_iter().map(move |it| (name, it)))
+        .collect();
+    assert!(blocks.len() >= 7, "{}", blocks.len());
+    for (name, block) in blocks {
+        let config = parse(block).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!config.destinations.is_empty(), "{name}: {block}");
+        assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
     }
 }
 
 #[test]
 fn the_error_in_the_readme_is_the_printed_error() {
-    let broken = blocks("toml")[0].replace("\"linux/arm64\"", "\"arm64\"");
-    let shown = blocks("text").into_iter().find(|block| block.starts_with("error:")).unwrap();
-    assert_eq!(parse(&broken).unwrap_err(), shown.trim_end());
+    let broken = blocks(README, "toml")[0].replace("\"linux/arm64\"", "\"arm64\"");
+    let shown = blocks(README, "text").into_iter().find(|block| block.starts_with("error:"));
+    assert_eq!(parse(&broken).unwrap_err(), shown.unwrap().trim_end());
 }
 
 /// Applies the expressions as Renovate's `recursive` strategy does: each one to the matches of the one
@@ -63,7 +66,8 @@ fn renovate(expressions: &[Regex], text: &str, groups: &[(String, String)]) -> V
 
 #[test]
 fn the_renovate_expressions_find_every_version_of_images() {
-    let settings: serde_json::Value = serde_json::from_str(blocks("json")[0]).unwrap();
+    let page = include_str!("../../docs/configuration.md");
+    let settings: serde_json::Value = serde_json::from_str(blocks(page, "json")[0]).unwrap();
     let expressions = settings["customManagers"][0]["matchStrings"].as_array().unwrap();
     let expressions: Vec<Regex> =
         expressions.iter().map(|text| Regex::new(text.as_str().unwrap()).unwrap()).collect();
@@ -84,7 +88,7 @@ fn the_renovate_expressions_find_every_version_of_images() {
         "[images] # all\n\nnginx = [\n  \"1.27\",\n  \"1.26\",\n]\n[defaults]\nvia = \"auto\"\n";
     assert_eq!(renovate(&expressions, long, &[]), ["nginx:1.27", "nginx:1.26"]);
     // lists of a registry
-    let blocks = blocks_of(include_str!("../../docs/import.md"), "json");
+    let blocks = blocks(include_str!("../../docs/import.md"), "json");
     let settings: serde_json::Value = serde_json::from_str(blocks[0]).unwrap();
     let expressions = settings["matchStrings"].as_array().unwrap();
     let expressions: Vec<Regex> =
@@ -94,14 +98,35 @@ fn the_renovate_expressions_find_every_version_of_images() {
 }
 
 #[test]
-fn the_readme_shows_three_commands() {
-    let commands: Vec<&str> = blocks("console").iter().flat_map(|block| block.lines()).collect();
+fn the_readme_starts_with_the_sandbox_and_needs_five_commands_for_an_account() {
+    let commands: Vec<&str> =
+        blocks(README, "console").iter().flat_map(|block| block.lines()).collect();
     assert_eq!(
         commands,
         [
             "$ cargo run --release -- sync -c mirror.toml.example --sandbox",
-            "$ docker run --read-only -v \"$PWD/mirror.toml:/etc/ecr-mirror/mirror.toml:ro\" ecr-mirror sync",
-            "$ cargo test",
+            "$ aws sts get-caller-identity",
+            "$ ecr-mirror iam mirror > policy.json",
+            "$ ecr-mirror doctor",
+            "$ ecr-mirror plan",
+            "$ ecr-mirror sync",
         ]
     );
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = README.lines().count();
+    assert!(lines <= 250, "{lines} lines: move details to a page of docs/");
+}
+
+#[test]
+fn the_page_of_commands_names_every_verb() {
+    let page = documents().into_iter().find(|(name, _)| name == "docs/commands.md").unwrap().1;
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `ecr-mirror "));
+    let named: BTreeSet<String> =
+        rows.filter_map(|row| row.split([' ', '`']).next()).map(str::to_owned).collect();
+    let verbs = Cli::command();
+    let verbs = verbs.get_subcommands().map(|verb| verb.get_name().to_owned());
+    assert_eq!(named, verbs.collect());
 }

@@ -256,9 +256,10 @@ fn the_schema_accepts_valid_configurations() {
         _ => line.to_owned(),
     };
     let every_key: Vec<String> = EXAMPLE.lines().map(enabled).collect();
-    let readme = include_str!("../../README.md").split("```toml\n").skip(1);
     let mut valid: Vec<String> = vec![EXAMPLE.to_owned(), every_key.join("\n")];
-    valid.extend(readme.map(|block| block.split("```").next().unwrap().to_owned()));
+    for (_, page) in super::guarantees::documents() {
+        valid.extend(super::readme::blocks(&page, "toml").into_iter().map(str::to_owned));
+    }
     let warned = WARNINGS.split("\n### ").skip(1);
     valid.extend(
         warned.map(|case| {
