@@ -24,6 +24,7 @@ pub mod select;
 pub mod setting_change;
 pub mod text;
 pub(crate) mod user_password;
+pub(crate) mod yaml;
 
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
