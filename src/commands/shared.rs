@@ -39,8 +39,13 @@ pub(crate) fn exit_status(error: &Error) -> u8 {
 
 /// Reads the configuration file. The message of the error is the whole explanation.
 pub(crate) fn read_config(global: &Global) -> Result<Config> {
+    read_config_with(global, "")
+}
+
+/// Reads the configuration file, with these tables at its end.
+pub(crate) fn read_config_with(global: &Global, tables: &str) -> Result<Config> {
     let environment = |name: &str| std::env::var(name).ok();
-    Config::load(global.config_file(), &environment).map_err(|error| {
+    Config::load_with(global.config_file(), tables, &environment).map_err(|error| {
         let text = error.to_string();
         Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
     })

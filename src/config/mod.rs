@@ -59,10 +59,25 @@ impl Config {
         path: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
+        Self::load_with(path, "", environment)
+    }
+
+    /// Reads the file, with these tables at its end.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`].
+    pub(crate) fn load_with(
+        path: &Path,
+        tables: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let bytes = fs::read(path).map_err(|error| unreadable(&name, &error))?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        let text = String::from_utf8(bytes).map_err(|error| not_utf8(&name, &error))?;
+        let mut text = String::from_utf8(bytes).map_err(|error| not_utf8(&name, &error))?;
+        if !tables.is_empty() {
+            text = format!("{text}\n{tables}");
+        }
         Self::parse(&name, &text, directory, environment)
     }
 

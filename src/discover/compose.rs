@@ -93,9 +93,10 @@ pub(super) fn platforms(node: &Node) -> Vec<Platform> {
 /// The names and values of a map, or of a list with `NAME=VALUE`.
 pub(super) fn pairs(node: Option<&Node>) -> Vec<(String, Option<String>, &Node)> {
     let Some(node) = node else { return Vec::new() };
-    let fields = node.fields().iter().map(|field| {
-        (field.key.clone(), field.value.text().map(ToOwned::to_owned), &*field.value)
-    });
+    let fields = node
+        .fields()
+        .iter()
+        .map(|field| (field.key.clone(), field.value.text().map(ToOwned::to_owned), &*field.value));
     let items = node.items().iter().filter_map(|item| {
         let text = item.text()?;
         Some(match text.split_once('=') {

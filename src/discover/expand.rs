@@ -49,7 +49,8 @@ pub(super) fn expand(
     rules: ExpansionRules,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Expansion, String> {
-    let mut expander = Expander { rest: text, rules, lookup, missing: Vec::new(), level: 0, size: 0 };
+    let mut expander =
+        Expander { rest: text, rules, lookup, missing: Vec::new(), level: 0, size: 0 };
     let parts = expander.parts(None)?;
     Ok(Expansion { parts, missing: expander.missing })
 }
@@ -258,8 +259,7 @@ fn trimmed(value: &str, pattern: &str, side: char, is_longest: bool) -> Result<S
 }
 
 fn regex(pattern: &str) -> Result<Regex, String> {
-    Regex::new(&format!("(?s:{})", glob(pattern)))
-        .map_err(|_| "a pattern is too long".to_owned())
+    Regex::new(&format!("(?s:{})", glob(pattern))).map_err(|_| "a pattern is too long".to_owned())
 }
 
 /// A pattern of the shell as a regular expression.

@@ -106,7 +106,11 @@ fn walk(
             Ok(None) => None,
             Err(_) if format == FileFormat::Documents(None) => None,
             Err(error) => Some(FoundUses {
-                unreadable: vec![Unreadable { file: name.clone(), line: 1, problem: error.to_string() }],
+                unreadable: vec![Unreadable {
+                    file: name.clone(),
+                    line: 1,
+                    problem: error.to_string(),
+                }],
                 ..FoundUses::default()
             }),
         };

@@ -4,7 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{FileReader, expand::Expansion, forms::{SpellingPart, UseKind}};
+use super::{
+    FileReader,
+    expand::Expansion,
+    forms::{SpellingPart, UseKind},
+};
 use crate::model::yaml::Node;
 
 /// The most combinations of a matrix that are read.

@@ -59,8 +59,8 @@ fn read_job(
             let all = [row, variables];
             let lookup = |name: &str| value(reader, &all, name, 0);
             let Some(text) = node.text() else { return };
-            let expansion = expand(text, RULES, &lookup)
-                .unwrap_or_else(|_| Expansion::literal(text));
+            let expansion =
+                expand(text, RULES, &lookup).unwrap_or_else(|_| Expansion::literal(text));
             reader.add_value(node, expansion, UseKind::Other, found.to_owned());
         }
     };

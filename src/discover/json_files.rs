@@ -63,10 +63,13 @@ fn expand_local(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Expansio
             None => (inner, None),
         };
         push(before, before.to_owned());
-        push(written, lookup(name).or(default).unwrap_or_else(|| {
-            missing.push(name.to_owned());
-            String::new()
-        }));
+        push(
+            written,
+            lookup(name).or(default).unwrap_or_else(|| {
+                missing.push(name.to_owned());
+                String::new()
+            }),
+        );
         rest = after;
     }
     push(rest, rest.to_owned());

@@ -15,6 +15,7 @@ mod github;
 mod gitlab;
 mod json_files;
 mod kubernetes;
+mod selection;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use self::selection::{UsedImage, used_images};
 use self::{
     detect::FileFormat,
     expand::Expansion,
@@ -203,7 +205,16 @@ impl FoundText {
     fn new(expansion: Expansion, start: usize, kind: UseKind, found: impl Into<String>) -> Self {
         let end = start + expansion.parts.iter().map(|part| part.written.len()).sum::<usize>();
         let (platform, is_maybe, missing_is_empty) = (None, false, false);
-        Self { expansion, start, end, kind, found: found.into(), platform, is_maybe, missing_is_empty }
+        Self {
+            expansion,
+            start,
+            end,
+            kind,
+            found: found.into(),
+            platform,
+            is_maybe,
+            missing_is_empty,
+        }
     }
 }
 
@@ -277,13 +288,14 @@ impl<'a> FileReader<'a> {
             one.place.kind = UseKind::Other;
             one
         }));
-        self.found.unreadable.extend(
-            unreadable.into_iter().map(|one| Unreadable { line: one.line + shift, ..one }),
-        );
+        self.found
+            .unreadable
+            .extend(unreadable.into_iter().map(|one| Unreadable { line: one.line + shift, ..one }));
     }
 
     fn unreadable(&mut self, line: usize, problem: impl Into<String>) {
-        let (file, problem) = (self.file.to_owned(), problem.into());
+        let file = self.file.to_owned();
+        let problem = printable(&problem.into()).to_string();
         self.found.unreadable.push(Unreadable { file, line, problem });
     }
 }

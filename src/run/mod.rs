@@ -13,4 +13,5 @@ pub mod registries;
 mod sandbox;
 pub(crate) mod select_images;
 pub mod sync;
+pub(crate) mod used_images;
 pub(crate) mod warm;

@@ -23,3 +23,4 @@ mod names;
 mod registries;
 mod selections;
 mod settings;
+mod uses;

@@ -99,7 +99,10 @@ pub(super) fn split(text: &str) -> Result<Lines, (usize, String)> {
     let mut instructions = Vec::new();
     while let Some((start, line)) = lines.next() {
         let content = line.trim_start();
-        if content.is_empty() || content.starts_with('#') || content.starts_with("//") && instructions.is_empty() {
+        if content.is_empty()
+            || content.starts_with('#')
+            || content.starts_with("//") && instructions.is_empty()
+        {
             continue;
         }
         let start = start + line.len() - content.len();

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::model::Platform;
 
-const NO_EXPANSION: &str = "BuildKit expands no variable here; write `FROM … AS name`, and the name";
+const NO_EXPANSION: &str =
+    "BuildKit expands no variable here; write `FROM … AS name`, and the name";
 
 pub(super) fn read(reader: &mut FileReader<'_>) {
     let lines = match lines::split(reader.text) {
@@ -190,7 +191,12 @@ fn froms(instruction: &Instruction, escape: char) -> Vec<FromFlag<'_>> {
                 let value = flag.text.strip_prefix("--from=")?;
                 let at = flag.at + flag.text.len() - value.len();
                 let word = without_quotes(instruction, at, value);
-                Some(FromFlag { kind: UseKind::CopyFrom, is_trigger, word, value: word.text.to_owned() })
+                Some(FromFlag {
+                    kind: UseKind::CopyFrom,
+                    is_trigger,
+                    word,
+                    value: word.text.to_owned(),
+                })
             })
             .collect(),
         "RUN" => flags
@@ -304,7 +310,8 @@ impl<'a> Dockerfile<'a> {
         reached: &BTreeSet<usize>,
     ) -> Vec<FoundText> {
         let mut texts = Vec::new();
-        for (index, stage) in stages.iter().enumerate().filter(|(index, _)| reached.contains(index)) {
+        for (index, stage) in stages.iter().enumerate().filter(|(index, _)| reached.contains(index))
+        {
             match self.try_expand(stage.base.text) {
                 Ok(expansion) if reader.options.contexts.contains(&expansion.text()) => {}
                 Ok(expansion) => texts.extend(self.base(stages, index, expansion)),

@@ -59,7 +59,9 @@ fn shown(text: &str, found: &FoundUses) -> String {
         // the span is the place of the spelling
         let span = one.place.spelling.span.clone();
         let written = one.place.spelling.written();
-        if !text[span.clone()].contains(['\\', '`', '\n']) && one.place.line == 1 + text[..span.start].matches('\n').count() {
+        if !text[span.clone()].contains(['\\', '`', '\n'])
+            && one.place.line == 1 + text[..span.start].matches('\n').count()
+        {
             assert!(span.is_empty() || text[span.clone()] == written, "{} {written}", &text[span]);
         }
     }
