@@ -46,11 +46,11 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
     let platforms = &args.platforms[..];
     let used = match &args.to {
         Some(place) => {
-            let file = global.config.is_some().then(|| read_config(global)).transpose()?;
+            let file = (!global.config.is_empty()).then(|| read_config(global)).transpose()?;
             UsedImages::at(place, file, &found.uses, platforms)?
         }
         None => {
-            let read = |tables: &str| read_config_with(global, tables);
+            let read = |tables: &mut dyn FnMut(&_) -> _| read_config_with(global, tables);
             UsedImages::of_configuration(read, &found.uses, platforms)?
         }
     };

@@ -2,7 +2,7 @@
 
 use super::{
     run_files::RunFiles,
-    shared::{mirror_within, read_config_with_warnings, with_saved},
+    shared::{mirror_within, read_expanded_with_warnings, with_saved},
 };
 use crate::{
     cli::{Global, PlanArgs},
@@ -19,14 +19,14 @@ use crate::{
 const TRANSFERS: usize = 32;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
-    let files = RunFiles::open("plan", global.config_file(), None, args.summary.as_deref())?;
+    let files = RunFiles::open("plan", &global.config_files(), None, args.summary.as_deref())?;
     let result = plan_images(global, screen, args).await;
     files.finish(screen, result)
 }
 
 /// Plans, saves and prints. Returns the plan and the exit status.
 async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result<(Report, u8)> {
-    let config = read_config_with_warnings(global, screen)?;
+    let config = read_expanded_with_warnings(global, screen).await?;
     let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let mode = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };

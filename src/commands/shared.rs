@@ -2,12 +2,12 @@
 
 use std::{convert::Infallible, future::pending, process, time::Duration};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     cli::Global,
-    config::{Config, DestinationConfig},
+    config::{Config, ConfigError, DestinationConfig},
     engine::{Shutdown, signals},
     model::{Error, Kind, Result, outcome::Report},
     output::{
@@ -23,6 +23,7 @@ use crate::{
         lock_file::LockFile,
         registries::Registries,
         sync::{SyncRequest, run_with_lock},
+        wildcards,
     },
 };
 
@@ -37,27 +38,66 @@ pub(crate) fn exit_status(error: &Error) -> u8 {
     if error.kind() == Kind::Configuration { 2 } else { 1 }
 }
 
-/// Reads the configuration file. The message of the error is the whole explanation.
+/// Reads the configuration files. The message of the error is the whole explanation.
 pub(crate) fn read_config(global: &Global) -> Result<Config> {
-    read_config_with(global, "")
+    load_config(global).map_err(|error| explained(&error))
 }
 
-/// Reads the configuration file, with these tables at its end.
-pub(crate) fn read_config_with(global: &Global, tables: &str) -> Result<Config> {
+/// Reads the configuration files, and again with the tables that `tables` makes of them.
+pub(crate) fn read_config_with(
+    global: &Global,
+    tables: &mut dyn FnMut(&Config) -> String,
+) -> Result<Config> {
     let environment = |name: &str| std::env::var(name).ok();
-    Config::load_with(global.config_file(), tables, &environment).map_err(|error| {
-        let text = error.to_string();
-        Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
-    })
+    Config::load_with(&global.config_files(), &environment, tables)
+        .map_err(|error| explained(&error))
 }
 
-/// Reads the configuration file and prints its warnings.
+fn explained(error: &ConfigError) -> Error {
+    let text = error.to_string();
+    Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
+}
+
+/// Reads the configuration files.
+pub(super) fn load_config(global: &Global) -> std::result::Result<Config, ConfigError> {
+    Config::load(&global.config_files(), &|name| std::env::var(name).ok())
+}
+
+/// Reads the configuration files, and asks the registries for the repositories of sources with a `*`.
+pub(crate) async fn read_expanded_config(global: &Global) -> Result<Config> {
+    expand(global, read_config(global)?).await
+}
+
+/// The configuration with the repositories of sources with a `*`.
+pub(crate) async fn expand(global: &Global, config: Config) -> Result<Config> {
+    if config.wildcards.is_empty() {
+        return Ok(config);
+    }
+    let registries = Registries::open(global.sandbox.as_deref(), &config, CONNECTIONS).await?;
+    let expanded = wildcards::expand(&registries, config).boxed().await;
+    registries.close().await;
+    expanded
+}
+
+/// Reads the configuration files and prints their warnings.
 pub(crate) fn read_config_with_warnings(global: &Global, screen: &Screen) -> Result<Config> {
     let config = read_config(global)?;
-    for warning in &config.warnings {
-        error::warn(screen, warning);
-    }
+    print_warnings(screen, &config);
     Ok(config)
+}
+
+/// Does the same as [`read_expanded_config`], and prints the warnings.
+pub(crate) async fn read_expanded_with_warnings(
+    global: &Global,
+    screen: &Screen,
+) -> Result<Config> {
+    let config = read_expanded_config(global).await?;
+    print_warnings(screen, &config);
+    Ok(config)
+}
+
+fn print_warnings(screen: &Screen, config: &Config) {
+    config.warnings.iter().for_each(|warning| error::warn(screen, warning));
 }
 
 /// Opens the registries for `run` and closes them after it.

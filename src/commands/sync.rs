@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     run_files::{MetricsTarget, RunFiles},
-    shared::{mirror_within, print_report, read_config, with_saved},
+    shared::{mirror_within, print_report, read_expanded_config, with_saved},
 };
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
@@ -47,7 +47,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
             .hint("write `--metrics FILE`, or `--report FILE` instead of `--json`"));
     }
     let summary = args.summary.as_deref();
-    let files = RunFiles::open("sync", global.config_file(), metrics, summary)?;
+    let files = RunFiles::open("sync", &global.config_files(), metrics, summary)?;
     let result = mirror_images(global, screen, args, exit_codes).await;
     files.finish(screen, result)
 }
@@ -60,7 +60,7 @@ async fn mirror_images(
     exit_codes: ExitCodes,
 ) -> Result<(Report, u8)> {
     let deadline = args.deadline.and_then(|after| Instant::now().checked_add(after));
-    let config = read_config(global)?;
+    let config = read_expanded_config(global).await?;
     let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;

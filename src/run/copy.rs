@@ -65,7 +65,11 @@ impl CopyRequest {
             destinations: vec![target],
             registries,
             entries: Vec::new(),
+            written: 0,
+            samples: Vec::new(),
             caches: Vec::new(),
+            wildcards: Vec::new(),
+            files: Vec::new(),
             warnings: Vec::new(),
         };
         Ok(Self { config, image })

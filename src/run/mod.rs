@@ -15,3 +15,4 @@ pub(crate) mod select_images;
 pub mod sync;
 pub(crate) mod used_images;
 pub(crate) mod warm;
+pub(crate) mod wildcards;

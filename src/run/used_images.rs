@@ -20,36 +20,29 @@ pub(crate) struct UsedImages {
 
 impl UsedImages {
     /// The images at the destinations of a configuration, by its rules. An image of the
-    /// configuration has the keys that it has there. `read` reads the configuration with further
-    /// tables at its end.
+    /// configuration has the keys that it has there. `read` reads the configuration, and again with
+    /// the tables that the function makes of it.
     ///
     /// # Errors
     /// Those of `read`, and [`Kind::Configuration`] if an image has no valid tag at a destination.
     pub(crate) fn of_configuration(
-        read: impl Fn(&str) -> Result<Config>,
+        read: impl FnOnce(&mut dyn FnMut(&Config) -> String) -> Result<Config>,
         uses: &[Use],
         platforms: &[Platform],
     ) -> Result<Self> {
-        let written = read("")?;
-        let hosts = written.destinations.iter().filter_map(|it| it.registry.host());
-        let used = used_images(uses, platforms, &hosts.collect::<BTreeSet<&Host>>());
-        let (known, new): (Vec<UsedImage>, Vec<UsedImage>) =
-            used.into_iter().partition(|image| find(&written, image).is_some());
-        let config = match &new[..] {
-            [] => written,
-            new => read(&new.iter().map(UsedImage::toml).collect::<String>())?,
-        };
-        let images = known.iter().map(|image| (image, true));
-        let images = images.chain(new.iter().map(|image| (image, false)));
-        let entries: Result<Vec<Entry>> = images
-            .filter_map(|(image, is_known)| Some((image, is_known, find(&config, image)?)))
-            .map(
-                |(image, is_known, entry)| {
-                    if is_known { adapted(entry, image) } else { Ok(entry.clone()) }
-                },
-            )
-            .collect();
-        let entries = entries?;
+        let (mut known, mut new) = (Vec::new(), Vec::new());
+        let config = read(&mut |written| {
+            let hosts = written.destinations.iter().filter_map(|it| it.registry.host());
+            let used = used_images(uses, platforms, &hosts.collect::<BTreeSet<&Host>>());
+            (known, new) = used.into_iter().partition(|image| find(written, image).is_some());
+            new.iter().map(UsedImage::toml).collect()
+        })?;
+        let mut entries = Vec::new();
+        for image in &known {
+            let entry = find(&config, image);
+            entries.extend(entry.map(|entry| adapted(entry, image)).transpose()?);
+        }
+        entries.extend(new.iter().filter_map(|image| find(&config, image)).cloned());
         Ok(Self { config, entries })
     }
 

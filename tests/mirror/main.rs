@@ -54,6 +54,7 @@ mod security;
 mod selection;
 mod settings;
 mod sharing;
+mod shorthand;
 mod signals;
 mod signatures;
 mod soak;

@@ -164,6 +164,18 @@ impl Content {
         }
     }
 
+    /// The repositories of the host that the catalogue lists or that were added, sorted.
+    pub(super) fn repositories(&self, host: &str) -> Vec<String> {
+        let listed = catalogue::repositories().filter(|(own, _)| *own == host);
+        let mut names: Vec<String> = listed.map(|(_, name)| name.to_owned()).collect();
+        let known = self.repositories.lock().clone();
+        let added = known.into_iter().filter(|((own, _), it)| own == host && it.lock().has_added);
+        names.extend(added.map(|((_, name), _)| name));
+        names.sort();
+        names.dedup();
+        names
+    }
+
     fn has_added(&self, host: &str, name: &str) -> bool {
         let key = (host.to_owned(), name.to_owned());
         // release the outer lock first: the inner one is held while images are made
