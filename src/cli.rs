@@ -8,7 +8,10 @@ pub(crate) mod pull_through;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr,
+    time::Duration,
+};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum,
@@ -22,7 +25,7 @@ use crate::{
     import::ImportTarget,
     model::{
         Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms,
-        Repository, Result, Shape, Signatures, outcome::ExitCodes,
+        RegistryPrefix, Repository, Result, Shape, Signatures, outcome::ExitCodes,
     },
     output::{
         log::{LogFormat, Verbosity},
@@ -146,6 +149,9 @@ pub enum Command {
     /// Mirror one image; reads a configuration file only if one is named
     #[command(after_help = exit::copy())]
     Copy(CopyArgs),
+    /// Mirror the images that a build or a cluster uses, as its files name them
+    #[command(after_help = exit::examples(exit::BOOTSTRAP) + &exit::bootstrap())]
+    Bootstrap(BootstrapArgs),
     /// Validate the configuration offline; with `-v`, show an image of each naming rule
     #[command(after_help = exit::status("the configuration is valid", UNWRITTEN, &[WRONG]))]
     Check(CheckArgs),
@@ -349,6 +355,52 @@ impl CopyArgs {
             shape: if self.flatten { Shape::Flat } else { Shape::Index },
             ..Filter::default()
         })
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct BootstrapArgs {
+    /// Read these files and directories: Dockerfiles, compose and bake files, Kubernetes manifests,
+    /// pipelines of GitHub, GitLab and CodeBuild, devcontainer.json, ECS task definitions. `-` is
+    /// standard input [default: the working directory]
+    #[arg(value_name = "PATH|-")]
+    pub paths: Vec<PathBuf>,
+    /// List every use with its file and line; send no request
+    #[arg(long, conflicts_with = "to")]
+    pub list: bool,
+    /// Print JSON on stdout instead of a table: the list, or the report
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 0 also if a reference has a variable without a value, or a file cannot be read
+    #[arg(long)]
+    pub ignore_unresolved: bool,
+    /// Mirror to this registry; read a configuration file only if one is named
+    #[arg(long, value_name = "REGISTRY[/PREFIX]", value_parser = name::<RegistryPrefix>)]
+    pub to: Option<RegistryPrefix>,
+    /// Read the files for this platform, for example `linux/arm64`, and mirror it and those that the
+    /// files set; repeatable [default: read for this host; mirror those of the configuration]
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_parser = name::<Platform>)]
+    pub platforms: Vec<Platform>,
+    /// Set a build argument, or a variable of another file; without a value, take that of the
+    /// environment; repeatable
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<String>,
+    /// Read only the stages that this stage of a Dockerfile needs [default: every stage]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+}
+
+impl BootstrapArgs {
+    /// The build arguments with a value.
+    pub fn build_args(
+        &self,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> BTreeMap<String, String> {
+        let value = |given: &String| match given.split_once('=') {
+            Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+            None => Some((given.clone(), environment(given)?)),
+        };
+        self.build_args.iter().filter_map(value).collect()
     }
 }
 

@@ -38,6 +38,7 @@
 //! - `commands`: one module per command: arguments → run → print → exit status.
 //! - `run`: a run of a configuration. Selects the images, opens sources and destinations, mirrors,
 //!   warms the pull-through cache, reports.
+//! - `discover`: the images that a build uses, and the forms that make it use the mirror.
 //! - `doctor`: the checks before a run.
 //! - `iam`: the IAM policies that a configuration needs.
 //! - `import`: turns the files of other tools into `mirror.toml`.
@@ -75,6 +76,8 @@ pub mod cli;
 pub mod commands;
 #[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
+pub mod discover;
 #[doc(hidden)]
 pub mod doctor;
 #[doc(hidden)]

@@ -36,6 +36,13 @@ pub(super) const IMPORT: Examples = &[
     ("ecr-mirror import sync.yml --to $ECR/mirror > mirror.toml", "the file of skopeo sync"),
 ];
 
+pub(super) const BOOTSTRAP: Examples = &[
+    ("ecr-mirror bootstrap --list", "list the images that the files here use"),
+    ("ecr-mirror bootstrap", "mirror exactly these, as ./mirror.toml says"),
+    ("ecr-mirror bootstrap web/ --to $ECR/mirror", "the same, without a configuration"),
+    ("helm template . | ecr-mirror bootstrap --list -", "read a chart after rendering"),
+];
+
 pub(super) const DOCTOR: Examples = &[
     ("ecr-mirror doctor", "show what would fail, and the fix"),
     ("ecr-mirror doctor -v --only permissions", "show every action of `iam mirror`"),
@@ -64,6 +71,12 @@ pub(super) fn copy() -> String {
     let failed = "the image failed, or drifted behind an immutable tag";
     let incomplete = ("3", "incomplete: the pull limit of the source is reached; retry later");
     examples(COPY) + &status("the image is mirrored", failed, &[USAGE, incomplete, STOPPED])
+}
+
+pub(super) fn bootstrap() -> String {
+    let failed = "an image failed or drifted, a variable has no value, or a file cannot be read";
+    let incomplete = ("3", "incomplete: pull limit reached");
+    status("every image is listed, or mirrored", failed, &[WRONG, incomplete, STOPPED])
 }
 
 pub(super) fn doctor() -> String {

@@ -1,5 +1,6 @@
 //! The commands: each turns its arguments into a run, prints the result and returns the exit status.
 
+pub(crate) mod bootstrap;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod copy;
@@ -80,6 +81,7 @@ async fn run(cli: Cli) -> u8 {
         Command::Sync(args) => sync::run(&global, &screen, args).await,
         Command::Plan(args) => plan::run(&global, &screen, args).await,
         Command::Copy(args) => copy::run(&global, &screen, args).await,
+        Command::Bootstrap(args) => bootstrap::run(&global, &screen, args).boxed_local().await,
         Command::Check(args) => check::run(&global, &screen, &args),
         Command::Doctor(args) => doctor::run(&global, &screen, args).boxed_local().await,
         Command::Images(args) => images::run(&global, &screen, &args).await,

@@ -40,10 +40,22 @@ pub(crate) fn exit_status(error: &Error) -> u8 {
 
 /// Reads the configuration files. The message of the error is the whole explanation.
 pub(crate) fn read_config(global: &Global) -> Result<Config> {
-    load_config(global).map_err(|error| {
-        let text = error.to_string();
-        Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
-    })
+    load_config(global).map_err(|error| explained(&error))
+}
+
+/// Reads the configuration files, and again with the tables that `tables` makes of them.
+pub(crate) fn read_config_with(
+    global: &Global,
+    tables: &mut dyn FnMut(&Config) -> String,
+) -> Result<Config> {
+    let environment = |name: &str| std::env::var(name).ok();
+    Config::load_with(&global.config_files(), &environment, tables)
+        .map_err(|error| explained(&error))
+}
+
+fn explained(error: &ConfigError) -> Error {
+    let text = error.to_string();
+    Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
 }
 
 /// Reads the configuration files.

@@ -70,6 +70,19 @@ impl Config {
         locations: &[impl AsRef<Path>],
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
+        Self::load_with(locations, environment, |_| String::new())
+    }
+
+    /// Reads the files as [`Config::load`] does, and then again with further tables, which can
+    /// depend on the first reading.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`].
+    pub(crate) fn load_with(
+        locations: &[impl AsRef<Path>],
+        environment: &dyn Fn(&str) -> Option<String>,
+        tables: impl FnOnce(&Self) -> String,
+    ) -> Result<Self, ConfigError> {
         let sources = Sources::default();
         for location in locations {
             sources.load(location.as_ref(), environment)?;
@@ -78,6 +91,12 @@ impl Config {
             let hint = "name a file, `-`, or `env:NAME`";
             return Err(ConfigError::whole_file("no configuration file is named", hint));
         }
+        let config = Self::read(&sources, environment, &ListedRepositories::new())?;
+        let tables = tables(&config);
+        if tables.is_empty() {
+            return Ok(config);
+        }
+        sources.generate(tables);
         Self::read(&sources, environment, &ListedRepositories::new())
     }
 

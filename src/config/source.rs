@@ -27,6 +27,7 @@ use super::{
 pub(super) const STDIN: &str = "-";
 const STDIN_NAME: &str = "standard input";
 const VARIABLE: &str = "env:";
+const GENERATED_NAME: &str = "the images that are used";
 
 pub(crate) struct SourceFile {
     pub(super) name: String,
@@ -157,6 +158,11 @@ impl Sources {
         }
         let bytes = fs::read(&path).map_err(|error| unreadable_at(file, &error))?;
         self.add_bytes(&shown, bytes, &path, Format::List)
+    }
+
+    /// Adds tables that no file has.
+    pub(super) fn generate(&self, text: String) {
+        self.add(GENERATED_NAME.to_owned(), text, PathBuf::new(), Format::Toml);
     }
 
     fn add(

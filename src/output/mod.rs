@@ -21,6 +21,7 @@ pub(crate) mod rules;
 pub(crate) mod summary;
 pub(crate) mod table;
 mod text;
+pub(crate) mod uses;
 
 use std::{
     io::{self, BufWriter, IsTerminal, Write},

@@ -78,7 +78,7 @@ impl CopyRequest {
 
 /// The destination with this registry whose prefix the repository is below, the longest first; else
 /// the first one with the registry.
-fn nearest(
+pub(super) fn nearest(
     known: Vec<DestinationConfig>,
     location: &Location,
     repository: &Repository,

@@ -13,5 +13,6 @@ pub mod registries;
 mod sandbox;
 pub(crate) mod select_images;
 pub mod sync;
+pub(crate) mod used_images;
 pub(crate) mod warm;
 pub(crate) mod wildcards;

@@ -24,3 +24,4 @@ mod names;
 mod registries;
 mod selections;
 mod settings;
+mod uses;

@@ -6,16 +6,16 @@ use super::guarantees::sources;
 
 /// Each module with the modules that it may import. Those are listed before it.
 #[rustfmt::skip]
-const ALLOWED: [(&str, &str); 16] = [
-    ("model", ""), ("config", "model"), ("output", "model"), ("sandbox", "model"),
+const ALLOWED: [(&str, &str); 17] = [
+    ("model", ""), ("discover", "model"), ("config", "model"), ("output", "model"), ("sandbox", "model"),
     ("import", "config model"),
     ("remote", "model"), ("registry", "remote model"), ("layout", "remote model"),
     ("engine", "remote model"), ("ecr", "registry remote model"),
-    ("pull_through", "ecr registry remote model"), ("cli", "import output sandbox model"),
+    ("pull_through", "ecr registry remote model"), ("cli", "discover import output sandbox model"),
     ("iam", "config pull_through model"),
-    ("run", "config engine pull_through ecr layout registry remote model sandbox"),
+    ("run", "discover config engine pull_through ecr layout registry remote model sandbox"),
     ("doctor", "run iam config engine pull_through ecr registry remote model"),
-    ("commands", "doctor cli run iam import config engine pull_through ecr layout registry remote output sandbox model"),
+    ("commands", "discover doctor cli run iam import config engine pull_through ecr layout registry remote output sandbox model"),
 ];
 
 /// Module names after `crate::`: a single one, or those of a group.

@@ -12,6 +12,7 @@ mod world;
 
 mod archived;
 mod bad_input;
+mod bootstrap;
 mod budget;
 mod cached;
 mod canary;

@@ -98,7 +98,7 @@ fn the_renovate_expressions_find_every_version_of_images() {
 }
 
 #[test]
-fn the_readme_starts_with_the_sandbox_and_needs_five_commands_for_an_account() {
+fn the_readme_starts_with_the_sandbox_and_lists_the_commands_for_an_account() {
     let commands: Vec<&str> =
         blocks(README, "console").iter().flat_map(|block| block.lines()).collect();
     assert_eq!(
@@ -106,6 +106,7 @@ fn the_readme_starts_with_the_sandbox_and_needs_five_commands_for_an_account() {
         [
             "$ cargo run --release -- sync -c mirror.toml.example --sandbox",
             "$ aws sts get-caller-identity",
+            "$ ecr-mirror init",
             "$ ecr-mirror iam mirror > policy.json",
             "$ ecr-mirror doctor",
             "$ ecr-mirror plan",

@@ -1,0 +1,118 @@
+//! `bootstrap`: finds the images that a build uses, lists them, or mirrors exactly these.
+
+use futures::FutureExt;
+
+use super::shared::{mirror, print_report, read_config, read_config_with};
+use crate::{
+    cli::{BootstrapArgs, Global},
+    discover::{DiscoverOptions, FoundUses, Resolution, Use, files},
+    engine::{Check, Mode, Options},
+    model::Result,
+    output::{
+        Screen, error,
+        uses::{self, UnreadableRow, UseRow},
+    },
+    run::{
+        sync::{ImagesToSync, SyncRequest},
+        used_images::UsedImages,
+    },
+};
+
+/// Blobs to transfer in parallel.
+const TRANSFERS: usize = 32;
+
+pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -> Result<u8> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let options = DiscoverOptions {
+        build_args: args.build_args(&environment),
+        target: args.target.clone(),
+        platforms: args.platforms.clone(),
+        environment,
+        ..DiscoverOptions::default()
+    };
+    let found = files::find(&args.paths, &options)?;
+    let rows: Vec<UseRow> = found.uses.iter().map(row).collect();
+    if found.uses.is_empty() && found.unreadable.is_empty() {
+        let hint = "name a directory with a Dockerfile, a compose file or manifests";
+        error::warn(screen, &format!("no file uses an image\nhint: {hint}"));
+    }
+    let unresolved = unresolved(&found);
+    let exit = u8::from(unresolved > 0 && !args.ignore_unresolved);
+    if args.list {
+        list(screen, &found, &rows, args.json)?;
+        return Ok(exit);
+    }
+    print_unresolved(screen, &found, &rows);
+    let platforms = &args.platforms[..];
+    let used = match &args.to {
+        Some(place) => {
+            let file = (!global.config.is_empty()).then(|| read_config(global)).transpose()?;
+            UsedImages::at(place, file, &found.uses, platforms)?
+        }
+        None => {
+            let read = |tables: &mut dyn FnMut(&_) -> _| read_config_with(global, tables);
+            UsedImages::of_configuration(read, &found.uses, platforms)?
+        }
+    };
+    let request = SyncRequest {
+        config: &used.config,
+        images: ImagesToSync::Entries(used.entries.iter().collect()),
+        options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: TRANSFERS },
+    };
+    let (report, _) = mirror(global, screen, request, None).boxed().await?;
+    print_report(global, screen, &report, args.json)?;
+    Ok(report.exit.max(exit))
+}
+
+/// The number of uses without a reference, and of files that cannot be read.
+fn unresolved(found: &FoundUses) -> usize {
+    let is_known = |one: &&Use| matches!(one.image, Resolution::Image(_));
+    found.uses.len() - found.uses.iter().filter(is_known).count() + found.unreadable.len()
+}
+
+fn list(screen: &Screen, found: &FoundUses, rows: &[UseRow], is_json: bool) -> Result<()> {
+    if is_json {
+        let unreadable: Vec<UnreadableRow> = found
+            .unreadable
+            .iter()
+            .map(|one| UnreadableRow {
+                file: one.file.display().to_string(),
+                line: one.line,
+                problem: one.problem.clone(),
+            })
+            .collect();
+        return screen.print(|out| uses::json(out, rows, &unreadable));
+    }
+    screen.print(|out| uses::table(out, rows, screen.width()))?;
+    found.unreadable.iter().for_each(|one| error::warn(screen, &one.to_string()));
+    Ok(())
+}
+
+/// Warns of the images that are not mirrored, because their references are not known.
+fn print_unresolved(screen: &Screen, found: &FoundUses, rows: &[UseRow]) {
+    for row in rows.iter().filter(|row| row.reference.is_none()) {
+        let advice = row.advice().unwrap_or_default();
+        let place = format!("{}:{}", row.file, row.line);
+        error::warn(screen, &format!("{place}: `{}` is not mirrored: {advice}", row.written));
+    }
+    found.unreadable.iter().for_each(|one| error::warn(screen, &one.to_string()));
+}
+
+fn row(one: &Use) -> UseRow {
+    let (reference, missing, problem) = match &one.image {
+        Resolution::Image(reference) => (Some(reference.to_string()), Vec::new(), None),
+        Resolution::Missing(names) => (None, names.clone(), None),
+        Resolution::Invalid(problem) => (None, Vec::new(), Some(problem.clone())),
+    };
+    UseRow {
+        file: one.place.file.display().to_string(),
+        line: one.place.line,
+        written: one.place.spelling.written(),
+        reference,
+        found: one.found.clone(),
+        platform: one.platform.as_ref().map(ToString::to_string),
+        maybe: one.is_maybe,
+        missing,
+        problem,
+    }
+}
