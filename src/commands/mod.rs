@@ -1,5 +1,6 @@
 //! The commands: each turns its arguments into a run, prints the result and returns the exit status.
 
+mod build_form;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod copy;

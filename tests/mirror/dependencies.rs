@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &str); 16] = [
     ("engine", "remote model"), ("ecr", "registry remote model"),
     ("pull_through", "ecr registry remote model"), ("cli", "discover output sandbox model"),
     ("iam", "config pull_through model"),
-    ("run", "config engine pull_through ecr layout registry remote model sandbox"),
+    ("run", "discover config engine pull_through ecr layout registry remote model sandbox"),
     ("doctor", "run iam config engine pull_through ecr registry remote model"),
     ("commands", "discover doctor cli run iam config engine pull_through ecr layout registry remote output sandbox model"),
 ];
