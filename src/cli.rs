@@ -22,6 +22,7 @@ use clap::{
 use self::exit::{REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
 pub use self::pull_through::PullThrough;
 use crate::{
+    discover::forms::BuildForm,
     import::ImportTarget,
     model::{
         Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms,
@@ -443,6 +444,14 @@ pub struct ImagesArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Print a form that makes builds pull these images from the destination: `map`,
+    /// `source-policy`, `build-contexts`, `bake`, `registries.conf`, `hosts.toml`, `buildkitd` or
+    /// `kustomize`
+    #[arg(long, value_name = "FORM", conflicts_with = "json", value_parser = name::<BuildForm>)]
+    pub format: Option<BuildForm>,
+    /// Write the form for the destination with this name [default: the only one of the images]
+    #[arg(long, value_name = "NAME", requires = "format")]
+    pub destination: Option<String>,
 }
 
 #[derive(Debug, Args)]

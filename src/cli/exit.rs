@@ -11,7 +11,8 @@ pub(super) const USAGE: Code = ("2", "usage error; nothing was attempted");
 pub(super) const STOPPED: Code = ("129/130/143", "stopped by SIGHUP, SIGINT, SIGTERM");
 
 pub(super) const UNWRITTEN: &str = "cannot write the output";
-pub(super) const UNLISTED: &str = "cannot select tags, or cannot write the output";
+pub(super) const UNLISTED: &str =
+    "cannot select tags, an image that the form cannot express, or cannot write the output";
 pub(super) const REFUSED: &str =
     "a conflict, an AWS error, or no confirmation; changes made remain";
 

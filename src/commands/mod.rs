@@ -1,6 +1,7 @@
 //! The commands: each turns its arguments into a run, prints the result and returns the exit status.
 
 pub(crate) mod bootstrap;
+mod build_form;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod copy;

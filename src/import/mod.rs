@@ -17,7 +17,6 @@ mod skopeo;
 #[cfg(test)]
 mod tests;
 mod wish;
-mod yaml;
 
 use std::{path::Path, str::FromStr};
 

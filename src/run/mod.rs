@@ -6,6 +6,7 @@
 pub(crate) mod any_destination;
 pub(crate) mod any_source;
 pub(crate) mod copy;
+pub(crate) mod image_mapping;
 pub(crate) mod lock_file;
 mod open_files;
 pub(crate) mod pull_through;

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
+use futures::FutureExt;
+
 use super::*;
-use crate::config::CacheTarget;
+use crate::{config::CacheTarget, model::Error, output::images::ImageRow};
 
 fn listed(config: &Config, entries: &[&Entry]) -> (Vec<ImageRow>, Vec<Error>) {
     let items = select_offline(config, entries).unwrap();
-    let rows = rows(config, items, async |item| Ok(item.entry.pin().cloned()));
-    rows.now_or_never().expect("nothing waits")
+    let listing = list(config, items, async |item| Ok(item.entry.pin().cloned()));
+    let listing = listing.now_or_never().expect("nothing waits");
+    (listing.rows, listing.failures)
 }
 
 #[test]

@@ -1,0 +1,210 @@
+//! Forms that name images: the map, Kustomize, Compose and variables.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{
+    Body, LeftOut,
+    contexts::{familiar_name, uses},
+    mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, UseKind},
+    rules::{by_repository, source_tag},
+};
+use crate::model::{Host, Platforms, Reference};
+
+/// The JSON document, format version 1.
+pub(super) fn map(mapping: &ImageMapping) -> Body {
+    let images: Vec<Value> = mapping.images.iter().map(mapped).collect();
+    let document = json!({ "version": 1, "images": images });
+    Body::one(format!("{document:#}\n"), Vec::new())
+}
+
+fn mapped(image: &MappedImage) -> Value {
+    let platforms = match &image.platforms {
+        Platforms::All => Value::Null,
+        Platforms::Only(platforms) => platforms.iter().map(ToString::to_string).collect(),
+    };
+    let place = |place: &ImageUse| {
+        let (file, line) = (place.file.display().to_string(), place.line);
+        json!({ "file": file, "line": line, "spelling": place.spelling.written() })
+    };
+    let by_tag = Reference { digest: None, ..image.destination.clone() };
+    // a cached image that is pinned has no tag
+    let reference = if by_tag.tag.is_some() { &by_tag } else { &image.destination };
+    json!({
+        "source": image.source.to_string(),
+        "destination": reference.to_string(),
+        "digest": image.destination.digest,
+        "platforms": platforms,
+        "via": if image.is_cached { "pull-through" } else { "mirrored" },
+        "uses": image.uses.iter().map(place).collect::<Vec<_>>(),
+    })
+}
+
+/// A string in YAML: that of JSON, which quotes versions and digests.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// An entry of `images`, for one spelling.
+struct KustomizeImage {
+    name: String,
+    to: String,
+    tag: Option<String>,
+    digest: Option<String>,
+}
+
+/// Source: the Kustomize reference, `images` and components. An entry applies to every tag of its
+/// name, and only to this spelling of it.
+pub(super) fn kustomize(mapping: &ImageMapping) -> Body {
+    let mut left_out = Vec::new();
+    let images = match mapping.basis {
+        MappingBasis::Configuration => of_repositories(mapping, &mut left_out),
+        MappingBasis::Uses => of_spellings(mapping, &mut left_out),
+    };
+    let mut text =
+        "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nimages:".to_owned();
+    text += if images.is_empty() { " []\n" } else { "\n" };
+    for KustomizeImage { name, to, tag, digest } in images {
+        text += &format!("- name: {}\n  newName: {}\n", quoted(&name), quoted(&to));
+        let fields = tag.map(|tag| ("newTag", tag)).into_iter();
+        for (key, value) in fields.chain(digest.map(|digest| ("digest", digest))) {
+            text += &format!("  {key}: {}\n", quoted(&value));
+        }
+    }
+    Body::one(text, left_out)
+}
+
+/// Every usual spelling of each repository, with the tag as it is written.
+fn of_repositories(mapping: &ImageMapping, left_out: &mut Vec<LeftOut>) -> Vec<KustomizeImage> {
+    let mut images = Vec::new();
+    for rule in by_repository(mapping) {
+        let others = rule.others.iter();
+        left_out.extend(others.map(|(image, change)| image.left_out(change.reason())));
+        let Some(image) = rule.fitting.first() else { continue };
+        if let Some(intruder) = rule.intruder {
+            let reason = format!("shares `{}` in the mirror with {}", rule.to, intruder.source);
+            left_out.extend(rule.fitting.iter().map(|image| image.left_out(reason.clone())));
+            continue;
+        }
+        let entry = |name| KustomizeImage { name, to: rule.to.clone(), tag: None, digest: None };
+        images.extend(spellings(&image.source).into_iter().map(entry));
+    }
+    images
+}
+
+/// The usual spellings of a repository.
+fn spellings(reference: &Reference) -> BTreeSet<String> {
+    let (host, short) = (&reference.host, familiar_name(reference));
+    let mut all = BTreeSet::from([short.clone(), format!("{host}/{}", reference.repository)]);
+    if host.as_str() == Host::DOCKER_HUB {
+        all.extend([reference.repository.to_string(), format!("{host}/{short}")]);
+    }
+    all
+}
+
+/// The spellings in manifests. One that has one image is pinned.
+fn of_spellings(mapping: &ImageMapping, left_out: &mut Vec<LeftOut>) -> Vec<KustomizeImage> {
+    let mut names: BTreeMap<String, Vec<&MappedImage>> = BTreeMap::new();
+    for (image, place) in uses(mapping).filter(|(_, place)| place.kind == UseKind::Kubernetes) {
+        let images = names.entry(name_of(&place.spelling.expanded()).to_owned()).or_default();
+        if !images.iter().any(|other| other.source == image.source) {
+            images.push(image);
+        }
+    }
+    let mut entries = Vec::new();
+    for (name, images) in names {
+        if let [image] = images[..] {
+            let tag = image.destination.tag.as_ref().filter(|tag| {
+                image.source.digest.is_none() && tag.as_str() != source_tag(&image.source)
+            });
+            let digest = image.destination.digest.as_ref().map(ToString::to_string);
+            let tag = tag.filter(|_| digest.is_none()).map(ToString::to_string);
+            entries.push(KustomizeImage { name, to: image.destination_name(), tag, digest });
+            continue;
+        }
+        let to = images[0].destination_name();
+        let fits =
+            |image: &&&MappedImage| image.destination_name() == to && image.change().is_none();
+        for image in images.iter().filter(|image| !fits(image)) {
+            let reason =
+                format!("shares the name `{name}` with other tags, which one entry changes");
+            left_out.push(image.left_out(reason));
+        }
+        if images.iter().any(|image| fits(&image)) {
+            entries.push(KustomizeImage { name, to, tag: None, digest: None });
+        }
+    }
+    entries
+}
+
+/// The reference without tag and digest.
+pub(super) fn name_of(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    let start = name.rfind('/').map_or(0, |at| at + 1);
+    name[start..].find(':').map_or(name, |at| &name[..start + at])
+}
+
+pub(super) fn compose(mapping: &ImageMapping) -> Body {
+    let (mut services, mut left_out) = (BTreeMap::<&str, String>::new(), Vec::new());
+    for (image, place) in uses(mapping) {
+        let UseKind::Compose { service } = &place.kind else { continue };
+        let to = image.destination.to_string();
+        match services.get(service.as_str()) {
+            Some(other) if *other != to => {
+                let at = place.place();
+                let reason = format!("at {at} is of `{service}`, a service with another image");
+                left_out.push(image.left_out(reason));
+            }
+            _ => drop(services.insert(service, to)),
+        }
+    }
+    let mut text = format!("services:{}\n", if services.is_empty() { " {}" } else { "" });
+    for (service, image) in services {
+        text += &format!("  {}:\n    image: {}\n", quoted(service), quoted(&image));
+    }
+    Body::one(text, left_out)
+}
+
+/// `ECR_MIRROR_NAME=reference`. The name is that of the repository. Where several images have it,
+/// each has its tag too, and then its host.
+pub(super) fn env(mapping: &ImageMapping) -> Body {
+    let images = &mapping.images;
+    let candidates: Vec<[String; 3]> = images.iter().map(variable_names).collect();
+    let is_unique = |level: usize, name: &str| {
+        candidates.iter().filter(|names| names[level] == name).count() == 1
+    };
+    let (mut variables, mut left_out) = (BTreeMap::<&str, String>::new(), Vec::new());
+    for (image, names) in images.iter().zip(&candidates) {
+        let unique = names.iter().enumerate().find(|(level, name)| is_unique(*level, name));
+        match unique.filter(|(_, name)| !variables.contains_key(name.as_str())) {
+            Some((_, name)) => drop(variables.insert(name, image.destination.to_string())),
+            None => {
+                let reason = format!("shares the variable `{}` with another image", names[2]);
+                left_out.push(image.left_out(reason));
+            }
+        }
+    }
+    let lines = variables.iter().map(|(name, value)| format!("{name}={value}\n"));
+    Body::one(lines.collect(), left_out)
+}
+
+fn variable_names(image: &MappedImage) -> [String; 3] {
+    let source = &image.source;
+    let repository = source.repository.as_str();
+    let short = repository.strip_prefix("library/").unwrap_or(repository);
+    let at = match &source.digest {
+        Some(digest) => digest.short(),
+        None => source_tag(source),
+    };
+    let variable = |text: String| {
+        let upper = text.to_ascii_uppercase();
+        format!("ECR_MIRROR_{upper}").replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+    };
+    let tagged = format!("{short}_{at}");
+    [
+        variable(short.to_owned()),
+        variable(tagged.clone()),
+        variable(format!("{}_{tagged}", source.host)),
+    ]
+}

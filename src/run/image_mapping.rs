@@ -1,0 +1,135 @@
+//! The mapping of selected images, for the forms that make a build use the mirror.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::{
+    pull_through::sites::check_names,
+    select_images::{CacheItem, MirrorItem},
+};
+use crate::{
+    config::{Config, Tags},
+    discover::forms::{ImageMapping, MappedImage, MappingBasis},
+    model::{
+        DestinationId, Digest, Error, Host, Kind, NameError, Platforms, Reference, Repository,
+        Result, Tag, TagOrDigest,
+    },
+};
+
+/// An image at one of its destinations.
+pub(crate) struct MappedTarget {
+    destination: DestinationId,
+    /// `None` at an OCI layout, from which no build pulls.
+    image: Option<MappedImage>,
+}
+
+impl MirrorItem<'_> {
+    /// The image at each destination. `digest` is the one that the destinations get, if it is known.
+    pub(crate) fn mapped(&self, config: &Config, digest: Option<&Digest>) -> Vec<MappedTarget> {
+        let mut source = source_reference(&self.source);
+        if let (Ok(source), Tags::Pinned { tag, .. }) = (&mut source, &self.entry.tags) {
+            source.tag = Some(tag.clone());
+        }
+        let targets = self.image.targets.iter().map(|target| {
+            let id = target.destination;
+            let at = (Some(target.tag.clone()), digest.cloned());
+            let destination = destination_reference(config, id, &target.repository, at);
+            let platforms = self.image.filter.platforms.clone();
+            let image = source.clone().ok().zip(destination);
+            let image = image.map(|(source, destination)| MappedImage {
+                source,
+                destination,
+                platforms,
+                is_cached: false,
+                uses: Vec::new(),
+            });
+            MappedTarget { destination: id, image }
+        });
+        targets.collect()
+    }
+}
+
+impl CacheItem<'_> {
+    /// The image below the prefix of the cache, which keeps every digest.
+    pub(crate) fn mapped(&self, config: &Config) -> MappedTarget {
+        let id = self.target.destination;
+        let at = match &self.at {
+            TagOrDigest::Tag(tag) => (Some(tag.clone()), None),
+            TagOrDigest::Digest(digest) => (None, Some(digest.clone())),
+        };
+        let destination = destination_reference(config, id, &self.target.repository, at);
+        let image = source_reference(&self.source).ok().zip(destination);
+        let image = image.map(|(source, destination)| MappedImage {
+            source,
+            destination,
+            platforms: Platforms::All,
+            is_cached: true,
+            uses: Vec::new(),
+        });
+        MappedTarget { destination: id, image }
+    }
+}
+
+fn source_reference(text: &str) -> Result<Reference, NameError> {
+    text.parse()
+}
+
+fn destination_reference(
+    config: &Config,
+    id: DestinationId,
+    repository: &Repository,
+    (tag, digest): (Option<Tag>, Option<Digest>),
+) -> Option<Reference> {
+    let host = config.destination(id).registry.host()?.clone();
+    Some(Reference { host, repository: repository.clone(), tag, digest })
+}
+
+/// The mapping to one destination: the named one, or the only one that the images have.
+///
+/// # Errors
+/// [`Kind::Configuration`] if no destination has the name, if the images have several and none is
+/// named, and for an OCI layout.
+pub(crate) fn image_mapping(
+    config: &Config,
+    targets: Vec<MappedTarget>,
+    name: Option<&str>,
+) -> Result<ImageMapping> {
+    check_names(config, &name.map(str::to_owned).into_iter().collect::<Vec<_>>())?;
+    let is_named = |target: &MappedTarget| {
+        name.is_none_or(|name| config.destination(target.destination).name == name)
+    };
+    let targets: Vec<MappedTarget> = targets.into_iter().filter(is_named).collect();
+    let used: BTreeSet<DestinationId> = targets.iter().map(|target| target.destination).collect();
+    if used.len() > 1 {
+        let names: Vec<&str> =
+            used.iter().map(|id| config.destination(*id).name.as_str()).collect();
+        let problem = format!("the images have {} destinations, a form has one", used.len());
+        let hint = format!("give `--destination` one of `{}`", names.join("`, `"));
+        return Err(Error::new(Kind::Configuration, problem).hint(hint));
+    }
+    let mut sources = HashSet::new();
+    let mut images = Vec::new();
+    for target in targets {
+        let Some(image) = target.image else {
+            let name = &config.destination(target.destination).name;
+            let problem = format!("the destination `{name}` is an OCI layout, and no registry");
+            return Err(Error::new(Kind::Configuration, problem)
+                .hint("give `--destination` the name of a registry"));
+        };
+        // of one source that goes to two repositories, the first counts
+        if sources.insert(image.source.clone()) {
+            images.push(image);
+        }
+    }
+    Ok(ImageMapping {
+        basis: MappingBasis::Configuration,
+        images,
+        plain_http: plain_http(config),
+        bake_targets: BTreeSet::new(),
+    })
+}
+
+/// The registries that the configuration says to speak plain HTTP.
+pub(crate) fn plain_http(config: &Config) -> BTreeSet<Host> {
+    let plain = config.registries.iter().filter(|(_, registry)| registry.plain_http == Some(true));
+    plain.map(|(host, _)| host.clone()).collect()
+}
