@@ -36,7 +36,8 @@ impl Runner {
         }
         let program = format!("exec '{}' \"$@\"", env!("CARGO_BIN_EXE_ecr-mirror"));
         write_program(&runner.path("ecr-mirror"), &program);
-        let architecture = String::from_utf8(output(Command::new("uname").arg("-m"))).unwrap();
+        let architecture = output(Command::new("uname").arg("-m"));
+        let architecture = String::from_utf8_lossy(&architecture);
         let archive = format!("ecr-mirror-{}-linux.tar.gz", architecture.trim());
         let mut tar = peer::command("tar");
         tar.args(["-czf", text(&release.join(&archive)), "-C", text(runner.home.path())]);
