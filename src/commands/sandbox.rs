@@ -31,6 +31,7 @@ pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
         listen: args.listen,
         latency: args.latency,
         blob_mounting: args.blob_mounting,
+        rates: args.rates,
         faults: args.faults,
         like: args.like,
     };

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    cli::Global,
+    cli::{Global, ShardArgs},
     config::{Config, DestinationConfig},
     engine::{Shutdown, signals},
     model::{Error, Kind, Result, outcome::Report},
@@ -21,7 +21,9 @@ use crate::{
     remote::MaxWait,
     run::{
         lock_file::LockFile,
+        merge,
         registries::Registries,
+        shards::{Division, Part},
         sync::{SyncRequest, run_with_lock},
     },
 };
@@ -53,6 +55,21 @@ pub(crate) fn read_config_with_warnings(global: &Global, screen: &Screen) -> Res
         error::warn(screen, warning);
     }
     Ok(config)
+}
+
+/// The configuration of the process's shard and the part that it is; all of it without `--shard`.
+///
+/// The entries of a shard are those that `only` names.
+pub(crate) fn divide(
+    config: Config,
+    only: &[String],
+    sharding: &ShardArgs,
+) -> Result<(Config, Option<Part>)> {
+    let Some(choice) = sharding.shard else { return Ok((config, None)) };
+    let shard = choice.resolve(|name| std::env::var(name).ok())?;
+    let by = sharding.shard_by.as_deref().map(merge::read_report).transpose()?;
+    let division = Division { only, by: by.as_ref(), pulls: sharding.shard_pulls };
+    Part::of(config, shard, division).map(|(config, part)| (config, Some(part)))
 }
 
 /// Opens the registries for `run` and closes them after it.

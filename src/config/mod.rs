@@ -17,6 +17,7 @@ mod lint;
 mod policies;
 mod problem;
 mod pull_through;
+mod rates;
 mod registry;
 mod repositories;
 mod retag;
@@ -27,7 +28,7 @@ mod tests;
 mod types;
 mod via;
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use toml::de::DeTable;
 
@@ -136,6 +137,7 @@ fn read(
         entries: entries.into_iter().map(|read| read.entry).collect(),
         caches: caches.into_iter().map(|read| read.cache).collect(),
         destinations: destinations.into_iter().map(|read| read.destination).collect(),
+        pull_shares: BTreeMap::new(),
         warnings: Vec::new(),
     };
     Ok((config, warnings))

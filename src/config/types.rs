@@ -1,6 +1,6 @@
 //! The configuration after reading: every string is its type.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use globset::GlobBuilder;
 use url::Url;
@@ -10,7 +10,7 @@ use super::{
     images::Entry,
 };
 use crate::model::{
-    DestinationId, Error, Host, Kind, Location, Repository, Result, UserPassword,
+    DestinationId, Error, Host, Kind, Location, Rates, Repository, Result, UserPassword,
     certificate::{Certificate, ClientCertificate},
     ecr_settings::{AccountSettings, RepositoryRules},
     pull_through::Cache,
@@ -25,6 +25,8 @@ pub struct Config {
     pub(crate) registries: BTreeMap<Host, RegistryConfig>,
     pub entries: Vec<Entry>,
     pub caches: Vec<Cache>,
+    /// The processes that share the pull limit of a source; others have it for themselves.
+    pub(crate) pull_shares: BTreeMap<Host, NonZeroU32>,
     /// Printable blocks; each begins with `warning: FILE:LINE:COLUMN`.
     pub warnings: Vec<String>,
 }
@@ -94,6 +96,8 @@ pub struct DestinationConfig {
     pub(crate) aws: Aws,
     pub(crate) repositories: RepositoryRules,
     pub(crate) account: AccountSettings,
+    /// Of the account in the region.
+    pub(crate) rates: Rates,
 }
 
 impl DestinationConfig {

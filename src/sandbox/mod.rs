@@ -65,6 +65,8 @@ pub struct Options {
     pub latency: Duration,
     /// ECR's default of the account setting `BLOB_MOUNTING`.
     pub blob_mounting: BlobMounting,
+    /// ECR's requests per second of these actions, and the largest burst; others have no limit.
+    pub rates: Vec<(&'static str, u32)>,
     /// The faults that are active from the start.
     pub faults: Vec<Fault>,
     /// The registry that the upstreams, or the plain registry, are like.
@@ -263,6 +265,7 @@ fn backends(options: &Options, directory: &Path, faults: &Faults) -> io::Result<
     let imported = Arc::clone(&upstream);
     let mounting = options.blob_mounting;
     let ecr = Ecr::open(&directory.join("ecr"), faults.clone(), mounting, naming, imported)?;
+    let ecr = ecr.limited(&options.rates);
     Ok(Backends::Cloud(upstream, Box::new(ecr)))
 }
 

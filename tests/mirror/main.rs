@@ -52,6 +52,7 @@ mod screen;
 mod security;
 mod selection;
 mod settings;
+mod shards;
 mod sharing;
 mod signals;
 mod signatures;
