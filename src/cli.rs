@@ -239,7 +239,7 @@ pub struct SyncArgs {
 pub struct ShardArgs {
     /// Mirror only part I of N (from 1); N processes with the same configuration mirror all of it.
     /// `auto` reads I and N from AWS Batch, GitLab, Buildkite or CircleCI, `auto/N` reads I, also from
-    /// Kubernetes
+    /// Kubernetes. `{shard}` in the names of files is I
     #[arg(long, value_name = "I/N|auto|auto/N", value_parser = name::<ShardChoice>)]
     pub shard: Option<ShardChoice>,
     /// Balance the shards by the bytes of this report of `sync` or `plan` [default: tags × platforms]
@@ -267,8 +267,9 @@ pub enum ReportVerb {
 
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// Join these reports, one of each shard; lock files may stand among them
-    #[arg(value_name = "FILE", required = true)]
+    /// Join these reports, one of each shard, and lock files; or those in a directory (`*.json`,
+    /// `*.lock`)
+    #[arg(value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
     /// Print the report as JSON on stdout instead of a table
     #[arg(long)]

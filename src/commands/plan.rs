@@ -2,7 +2,7 @@
 
 use super::{
     run_files::RunFiles,
-    shared::{divide, mirror_within, read_config_with_warnings, with_saved},
+    shared::{divide, mirror_within, read_config_with_warnings, resolve_shard, with_saved},
 };
 use crate::{
     cli::{Global, PlanArgs},
@@ -16,7 +16,8 @@ use crate::{
 /// A plan transfers no blob: this number bounds the images that are planned in parallel.
 const TRANSFERS: usize = 32;
 
-pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, mut args: PlanArgs) -> Result<u8> {
+    resolve_shard(&mut args.sharding, &mut [&mut args.report])?;
     let files = RunFiles::open("plan", global.config_file(), None, args.summary.as_deref())?;
     let result = plan_images(global, screen, args).await;
     files.finish(screen, result)

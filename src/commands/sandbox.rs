@@ -34,6 +34,7 @@ pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
         rates: args.rates,
         faults: args.faults,
         like: args.like,
+        without_journal: true,
     };
     let sandbox = Sandbox::start(options).await.map_err(failed)?;
     let environment = match mode {

@@ -1,6 +1,6 @@
 //! The steps that several commands share.
 
-use std::{convert::Infallible, future::pending, process, time::Duration};
+use std::{convert::Infallible, future::pending, path::PathBuf, process, time::Duration};
 
 use futures::StreamExt;
 use tokio::time::{Instant, sleep};
@@ -9,7 +9,7 @@ use crate::{
     cli::{Global, ShardArgs},
     config::{Config, DestinationConfig},
     engine::{Shutdown, signals},
-    model::{Error, Kind, Result, outcome::Report},
+    model::{Error, Kind, Result, outcome::Report, shard::ShardChoice},
     output::{
         Screen,
         destinations::{DestinationName, Destinations},
@@ -55,6 +55,23 @@ pub(crate) fn read_config_with_warnings(global: &Global, screen: &Screen) -> Res
         error::warn(screen, warning);
     }
     Ok(config)
+}
+
+/// Names the shard that `auto` means, and replaces `{shard}` in the paths of these files.
+///
+/// # Errors
+/// Those of [`ShardChoice::resolve`].
+pub(crate) fn resolve_shard(
+    sharding: &mut ShardArgs,
+    paths: &mut [&mut Option<PathBuf>],
+) -> Result<()> {
+    let Some(choice) = sharding.shard else { return Ok(()) };
+    let shard = choice.resolve(|name| std::env::var(name).ok())?;
+    sharding.shard = Some(ShardChoice::Given(shard));
+    for path in paths {
+        **path = path.take().map(|path| shard.path(path));
+    }
+    Ok(())
 }
 
 /// The configuration of the process's shard and the part that it is; all of it without `--shard`.

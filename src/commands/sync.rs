@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     run_files::{MetricsTarget, RunFiles},
-    shared::{divide, mirror_within, print_report, read_config, with_saved},
+    shared::{divide, mirror_within, print_report, read_config, resolve_shard, with_saved},
 };
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
@@ -23,7 +23,9 @@ use crate::{
     },
 };
 
-pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, mut args: SyncArgs) -> Result<u8> {
+    let SyncArgs { sharding, report, lock, metrics, .. } = &mut args;
+    resolve_shard(sharding, &mut [report, lock, metrics])?;
     let exit_codes = ExitCodes { deferred: args.deferred_exit_code, drift: args.drift_exit_code };
     if args.dry_run {
         let plan = PlanArgs {

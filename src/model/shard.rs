@@ -1,6 +1,6 @@
 //! Shards: parts of a configuration that several processes mirror.
 
-use std::{fmt, num::NonZeroU32, str::FromStr};
+use std::{fmt, num::NonZeroU32, path::PathBuf, str::FromStr};
 
 use super::{
     error::{Error, Kind, Result},
@@ -23,6 +23,17 @@ impl Shard {
     fn new(index: u32, of: u32) -> Option<Self> {
         let of = NonZeroU32::new(of).filter(|of| of.get() <= MOST)?;
         (1..=of.get()).contains(&index).then_some(Self { index, of })
+    }
+}
+
+impl Shard {
+    /// The path with this shard's index for each `{shard}`: engines without a shell cannot name a file
+    /// for each of their jobs.
+    pub(crate) fn path(&self, path: PathBuf) -> PathBuf {
+        match path.to_str() {
+            Some(text) => text.replace("{shard}", &self.index.to_string()).into(),
+            None => path,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, iter,
+    fs, io, iter,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -22,13 +22,15 @@ pub(crate) struct ShardFiles {
 }
 
 impl ShardFiles {
-    /// Reads reports and lock files: the content decides which of them a file is.
+    /// Reads reports and lock files: the content decides which of them a file is. In a directory these
+    /// are the files `*.json` and `*.lock`.
     ///
     /// # Errors
     /// [`Kind::Configuration`] if a file is neither, or if none is a report.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Self> {
         let mut files = Self::default();
-        for path in paths {
+        for path in expand(paths)? {
+            let path = &path;
             let text = read(path)?;
             match text.trim_start().starts_with('{') {
                 true => files.reports.push((path.display().to_string(), parse(path, &text)?)),
@@ -101,6 +103,29 @@ impl ShardFiles {
 /// [`Kind::Configuration`]
 pub(crate) fn read_report(path: &Path) -> Result<Report> {
     parse(path, &read(path)?)
+}
+
+/// The paths, with the files of directories in the place of these.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let listed = || path.read_dir()?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>();
+        let listed: Vec<PathBuf> = listed().map_err(|cause| {
+            Error::new(Kind::Configuration, format!("cannot list `{}`", path.display()))
+                .because(cause)
+        })?;
+        let is_ours = |file: &PathBuf| {
+            file.extension().is_some_and(|extension| extension == "json" || extension == "lock")
+        };
+        let mut listed: Vec<PathBuf> = listed.into_iter().filter(is_ours).collect();
+        listed.sort();
+        files.extend(listed);
+    }
+    Ok(files)
 }
 
 fn read(path: &Path) -> Result<String> {

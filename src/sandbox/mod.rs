@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use ecr::Ecr;
 pub use fault::{Fault, Faults};
 pub use journal::Entry;
+use journal::Journal;
 use plain::Plain;
 pub use profile::Profile;
 use server::{Backends, ListenerRole, PlainHost, Server};
@@ -71,6 +72,8 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// The registry that the upstreams, or the plain registry, are like.
     pub like: Option<&'static Profile>,
+    /// Records no request: nothing reads the journal.
+    pub without_journal: bool,
 }
 
 /// The registries that a sandbox plays.
@@ -153,7 +156,7 @@ impl Sandbox {
             backends: backends(&options, directory.path(), &faults)?,
             faults,
             plain_hosts: Default::default(),
-            journal: Default::default(),
+            journal: Journal::new(!options.without_journal),
             latency: options.latency,
             stopped: CancellationToken::new(),
         });

@@ -60,7 +60,7 @@ impl Setup {
             let home = self.home.path().to_owned();
             tokio::task::spawn_blocking(move || {
                 let arguments = format!(
-                    "sync -q --shard {index}/{of} --report {index}.json --lock {index}.lock"
+                    "sync -q --shard {index}/{of} --report {{shard}}.json --lock {{shard}}.lock"
                 );
                 start(&home, &arguments)
             })
@@ -155,7 +155,7 @@ async fn shards_together_stay_within_the_pull_limit_and_the_next_runs_copy_the_r
 async fn a_missing_shard_is_a_failure_and_a_foreign_one_is_refused() {
     let setup = Setup::new(&[]).await;
     // no image of the others exists: a shard without images has nothing to do
-    let line = "sync --shard 2/3 --only team/app1 --report empty.json -q";
+    let line = "sync --shard 2/3 --only docker.io/team/app1 --report empty.json -q";
     let empty = start(setup.home.path(), line);
     assert_eq!((empty.status, empty.out.as_str()), (Some(0), ""), "{}", empty.talk);
     assert!(setup.pushes().is_empty());
