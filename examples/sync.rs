@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             tags = ["3.20"]
         "#,
     )?;
-    let config = Config::load(&path, &|name| std::env::var(name).ok())?;
+    let config = Config::load(&[path], &|name| std::env::var(name).ok())?;
 
     let options =
         SyncOptions { sandbox: Some(directory.path().join("state")), ..SyncOptions::default() };

@@ -8,16 +8,12 @@ pub(crate) mod pull_through;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
+    parser::ValueSource,
 };
 
 use self::exit::{REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
@@ -52,10 +48,11 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Read the configuration from FILE [default: mirror.toml]
+    /// Read the configuration from FILE, `-` for standard input, or `env:NAME` for a variable;
+    /// repeatable: the files are one configuration [default: mirror.toml]
     #[arg(short, long, global = true, value_name = "FILE")]
     #[arg(env = "ECR_MIRROR_CONFIG", hide_env_values = true)]
-    pub config: Option<PathBuf>,
+    pub config: Vec<PathBuf>,
     /// Run against embedded upstream registries and an embedded ECR on loopback; keep their state
     /// in DIR [default DIR: .ecr-mirror-sandbox]
     #[arg(long, global = true, value_name = "DIR", num_args = 0..=1, require_equals = true)]
@@ -82,10 +79,43 @@ pub struct Global {
     pub color: clap::ColorChoice,
 }
 
+impl Cli {
+    /// Parses a command line. `-c` may be before and after the verb: clap alone would keep the last
+    /// place only.
+    ///
+    /// # Errors
+    /// If the command line is wrong, or asks for help or the version.
+    pub fn parse_line(line: &[OsString]) -> std::result::Result<Self, clap::Error> {
+        let mut cli = Self::try_parse_from(line)?;
+        let before = files_before_verb(line);
+        if !before.is_empty() && before != cli.global.config {
+            cli.global.config.splice(0..0, before);
+        }
+        Ok(cli)
+    }
+}
+
+/// The values of `-c` that are before the verb.
+fn files_before_verb(line: &[OsString]) -> Vec<PathBuf> {
+    let options = Global::augment_args(clap::Command::new("ecr-mirror"));
+    let Ok(matches) = options.allow_external_subcommands(true).try_get_matches_from(line) else {
+        return Vec::new();
+    };
+    match matches.value_source("config") {
+        Some(ValueSource::CommandLine) => {
+            matches.get_many::<PathBuf>("config").into_iter().flatten().cloned().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl Global {
-    /// The configuration file of the commands that need one.
-    pub fn config_file(&self) -> &Path {
-        self.config.as_deref().unwrap_or(Path::new("mirror.toml"))
+    /// The configuration files of the commands that need one.
+    pub fn config_files(&self) -> Vec<PathBuf> {
+        match &self.config[..] {
+            [] => vec![PathBuf::from("mirror.toml")],
+            files => files.to_vec(),
+        }
     }
 
     /// The log level that `-q` and `-v` select.
@@ -118,9 +148,9 @@ pub enum Command {
     /// Mirror one image; reads a configuration file only if one is named
     #[command(after_help = exit::copy())]
     Copy(CopyArgs),
-    /// Validate the configuration offline
+    /// Validate the configuration offline; with `-v`, show an image of each naming rule
     #[command(after_help = exit::status("the configuration is valid", UNWRITTEN, &[WRONG]))]
-    Check,
+    Check(CheckArgs),
     /// Check credentials, network, permissions, limits and settings before a run; writes nothing
     /// without `--write`
     #[command(after_help = exit::examples(exit::DOCTOR) + &exit::doctor())]
@@ -387,6 +417,13 @@ impl CopyArgs {
             ..Filter::default()
         })
     }
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Print the result as JSON on stdout, with its errors and warnings
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -21,13 +21,11 @@
 //! modules are public for the program, its tests and its benchmarks only, and may change at any time.
 //!
 //! ```no_run
-//! use std::path::Path;
-//!
 //! use ecr_mirror::{Config, SyncOptions, sync};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let config = Config::load(Path::new("mirror.toml"), &|name| std::env::var(name).ok())?;
+//! let config = Config::load(&["mirror.toml"], &|name| std::env::var(name).ok())?;
 //! let report = sync(&config, &SyncOptions::default()).await?;
 //! println!("{} copied, {} failed", report.totals.copied, report.totals.failed);
 //! # Ok(())

@@ -5,7 +5,7 @@ use clap::{CommandFactory, error::ErrorKind};
 use super::*;
 
 fn parsed(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(line.split(' '))
+    Cli::parse_line(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
 }
 
 /// Collects every command with its full name, except `help`.
@@ -61,12 +61,25 @@ fn global_options_may_stand_before_or_after_the_verb() {
         "ecr-mirror -c x.toml -vv --color never sync --sandbox=box --progress none --log-format json",
     ] {
         let global = parsed(line).unwrap().global;
-        assert_eq!(global.config_file(), Path::new("x.toml"), "{line}");
+        assert_eq!(global.config_files(), [PathBuf::from("x.toml")], "{line}");
         assert_eq!(global.sandbox, Some(PathBuf::from("box")), "{line}");
         assert_eq!(global.verbosity(), Verbosity::Debug, "{line}");
         assert_eq!(global.progress(), ProgressKind::None, "{line}");
         assert_eq!(global.color, clap::ColorChoice::Never, "{line}");
         assert_eq!(global.log_format, LogFormat::Json, "{line}");
+    }
+}
+
+#[test]
+fn several_configuration_files_are_read_in_their_order() {
+    for line in [
+        "ecr-mirror sync -c a.toml -c - --config env:X",
+        "ecr-mirror -c a.toml -q -c - sync --only b --config env:X",
+        "ecr-mirror -c a.toml -c - --config env:X iam pull",
+        "ecr-mirror -c a.toml iam -c - -c env:X pull",
+    ] {
+        let files = parsed(line).unwrap().global.config_files();
+        assert_eq!(files, ["a.toml", "-", "env:X"].map(PathBuf::from), "{line}");
     }
 }
 
@@ -79,8 +92,8 @@ fn what_is_not_said_has_the_default_of_the_contract() {
     assert_eq!(global.progress(), ProgressKind::Auto);
     if std::env::var_os("ECR_MIRROR_CONFIG").is_none() {
         assert_eq!(
-            (global.config.as_ref(), global.config_file()),
-            (None, Path::new("mirror.toml"))
+            (global.config.len(), global.config_files()),
+            (0, vec![PathBuf::from("mirror.toml")])
         );
     }
     // `--sandbox` does not read the next word as DIR: `sync` stays the command

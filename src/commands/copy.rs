@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Result<u8> {
-    let file = global.config.is_some().then(|| read_config(global)).transpose()?;
+    let file = (!global.config.is_empty()).then(|| read_config(global)).transpose()?;
     let filter = args.filter()?;
     let CopyArgs { profile, region, role_arn, .. } = args;
     let aws = Aws { profile, region, role_arn, ..Aws::default() };

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::shared::read_config;
+use super::shared::read_expanded_config;
 use crate::{
     cli::{Global, IamPolicy, pull_through::PolicyExport},
     config::Config,
@@ -21,8 +21,13 @@ fn whole(config: &Config, policy: IamPolicy) -> Value {
     }
 }
 
-pub(crate) fn run(global: &Global, screen: &Screen, policy: IamPolicy, split: bool) -> Result<u8> {
-    let config = read_config(global)?;
+pub(crate) async fn run(
+    global: &Global,
+    screen: &Screen,
+    policy: IamPolicy,
+    split: bool,
+) -> Result<u8> {
+    let config = read_expanded_config(global).await?;
     let whole = whole(&config, policy);
     let document = match () {
         () if split => Value::Array(iam::split(&whole)),

@@ -3,7 +3,7 @@
 
 use futures::FutureExt;
 
-use super::shared::{read_config, with_registries};
+use super::shared::{read_expanded_config, with_registries};
 use crate::{
     cli::{Global, ImagesArgs},
     config::{Config, Entry},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> Result<u8> {
-    let config = read_config(global)?;
+    let config = read_expanded_config(global).await?;
     let entries = config.only(&args.only)?;
     // the sandbox replaces pins that it cannot make up
     let is_sandbox = global.sandbox.is_some();
@@ -29,7 +29,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> 
         }
         SelectedItem::Cached(_) | SelectedItem::Rows(_) => false,
     };
-    let offline = select_offline(&entries).filter(|items| !items.iter().any(changes_pin));
+    let offline = select_offline(&config, &entries).filter(|items| !items.iter().any(changes_pin));
     let (rows, failures) = match offline {
         Some(items) => rows(&config, items, async |item| Ok(item.entry.pin().cloned())).await,
         None => select_online(global, screen, &config, &entries).await?,

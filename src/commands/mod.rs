@@ -16,9 +16,8 @@ pub(crate) mod schema;
 mod shared;
 pub(crate) mod sync;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::Parser;
 use futures::FutureExt;
 
 use crate::{
@@ -35,7 +34,8 @@ use crate::{
 /// A part of the library, so that the compiler makes the code of the commands once: it would make
 /// that of an `async` function again in the crate that awaits it.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::parse_line(&line) {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(usage(&error)),
     };
@@ -79,14 +79,14 @@ async fn run(cli: Cli) -> u8 {
         Command::Sync(args) => sync::run(&global, &screen, args).await,
         Command::Plan(args) => plan::run(&global, &screen, args).await,
         Command::Copy(args) => copy::run(&global, &screen, args).await,
-        Command::Check => check::run(&global, &screen),
+        Command::Check(args) => check::run(&global, &screen, &args),
         Command::Doctor(args) => doctor::run(&global, &screen, args).boxed_local().await,
         Command::Images(args) => images::run(&global, &screen, &args).await,
         // boxed: the compiler lays out no future that nests as deep as all of them
         Command::PullThrough { verb } => {
             pull_through::run(&global, &screen, verb).boxed_local().await
         }
-        Command::Iam { policy, split } => iam::run(&global, &screen, policy, split),
+        Command::Iam { policy, split } => iam::run(&global, &screen, policy, split).await,
         Command::Report { verb } => report::run(&global, &screen, verb),
         Command::Sandbox(args) => sandbox::run(&screen, args).await,
         Command::Schema { document } => schema::run(&screen, document),

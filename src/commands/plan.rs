@@ -2,7 +2,7 @@
 
 use super::{
     run_files::RunFiles,
-    shared::{divide, mirror_within, read_config_with_warnings, resolve_shard, with_saved},
+    shared::{divide, mirror_within, print_warnings, read_config, resolve_shard, with_saved},
 };
 use crate::{
     cli::{Global, PlanArgs},
@@ -18,15 +18,16 @@ const TRANSFERS: usize = 32;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, mut args: PlanArgs) -> Result<u8> {
     resolve_shard(&mut args.sharding, &mut [&mut args.report])?;
-    let files = RunFiles::open("plan", global.config_file(), None, args.summary.as_deref())?;
+    let files = RunFiles::open("plan", &global.config_files(), None, args.summary.as_deref())?;
     let result = plan_images(global, screen, args).await;
     files.finish(screen, result)
 }
 
 /// Plans, saves and prints. Returns the plan and the exit status.
 async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result<(Report, u8)> {
-    let config = read_config_with_warnings(global, screen)?;
-    let (config, part) = divide(config, &args.only, &args.sharding)?;
+    let config = read_config(global)?;
+    let (config, part) = divide(global, config, &args.only, &args.sharding).await?;
+    print_warnings(screen, &config);
     let only = if part.is_some() { &[][..] } else { &args.only };
     let images = ImagesToSync::read(&config, only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;

@@ -15,7 +15,7 @@ pub(crate) fn run(global: &Global, screen: &Screen, verb: ReportVerb) -> Result<
     let ReportVerb::Merge(args) = verb;
     let metrics = MetricsTarget::new(args.metrics.as_deref(), args.metrics_format, args.json)?;
     let summary = args.summary.as_deref();
-    let files = RunFiles::open("report merge", global.config_file(), metrics, summary)?;
+    let files = RunFiles::open("report merge", &[], metrics, summary)?;
     let result = merge(global, screen, &args);
     files.finish(screen, result)
 }

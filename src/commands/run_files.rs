@@ -29,8 +29,8 @@ const MAX_SUMMARY: usize = 1 << 20;
 /// The files of one run, and its start.
 pub(crate) struct RunFiles {
     command: &'static str,
-    /// The configuration file, as GitHub's annotations name it.
-    config: String,
+    /// The first configuration file, as GitHub's annotations name it.
+    config: Option<String>,
     metrics: Option<MetricsTarget>,
     summary: Option<SummaryFile>,
     began: Instant,
@@ -49,7 +49,7 @@ impl RunFiles {
     /// [`Kind::Configuration`] if a file cannot be written.
     pub(crate) fn open(
         command: &'static str,
-        config: &Path,
+        config: &[PathBuf],
         metrics: Option<MetricsTarget>,
         summary: Option<&Path>,
     ) -> Result<Self> {
@@ -57,7 +57,8 @@ impl RunFiles {
             file::check_writable(&target.path, "metrics")?;
         }
         let summary = summary.map(SummaryFile::open).transpose()?.flatten();
-        let config = config.display().to_string();
+        let mut names = config.iter().map(|file| file.display().to_string());
+        let config = names.find(|name| github::is_file(name));
         Ok(Self { command, config, metrics, summary, began: Instant::now() })
     }
 
@@ -69,7 +70,7 @@ impl RunFiles {
             Err(error) => (None, exit_status(error)),
         };
         if let Some(report) = report {
-            github::annotate_report(screen, &self.config, report);
+            github::annotate_report(screen, self.config.as_deref(), report);
         }
         let seconds = self.began.elapsed().as_secs_f64();
         // a merged report has the time of the runs

@@ -2,12 +2,12 @@
 
 use std::{convert::Infallible, future::pending, path::PathBuf, process, time::Duration};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     cli::{Global, ShardArgs},
-    config::{Config, DestinationConfig},
+    config::{Config, ConfigError, DestinationConfig},
     engine::{Shutdown, signals},
     model::{Error, Kind, Result, outcome::Report, shard::ShardChoice},
     output::{
@@ -25,6 +25,7 @@ use crate::{
         registries::Registries,
         shards::{Division, Part},
         sync::{SyncRequest, run_with_lock},
+        wildcards,
     },
 };
 
@@ -39,21 +40,39 @@ pub(crate) fn exit_status(error: &Error) -> u8 {
     if error.kind() == Kind::Configuration { 2 } else { 1 }
 }
 
-/// Reads the configuration file. The message of the error is the whole explanation.
+/// Reads the configuration files. The message of the error is the whole explanation.
 pub(crate) fn read_config(global: &Global) -> Result<Config> {
-    let environment = |name: &str| std::env::var(name).ok();
-    Config::load(global.config_file(), &environment).map_err(|error| {
+    load_config(global).map_err(|error| {
         let text = error.to_string();
         Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
     })
 }
 
-/// Reads the configuration file and prints its warnings.
+/// Reads the configuration files.
+pub(super) fn load_config(global: &Global) -> std::result::Result<Config, ConfigError> {
+    Config::load(&global.config_files(), &|name| std::env::var(name).ok())
+}
+
+/// Reads the configuration files, and asks the registries for the repositories of sources with a `*`.
+pub(crate) async fn read_expanded_config(global: &Global) -> Result<Config> {
+    expand(global, read_config(global)?).await
+}
+
+/// The configuration with the repositories of sources with a `*`.
+pub(crate) async fn expand(global: &Global, config: Config) -> Result<Config> {
+    if config.wildcards.is_empty() {
+        return Ok(config);
+    }
+    let registries = Registries::open(global.sandbox.as_deref(), &config, CONNECTIONS).await?;
+    let expanded = wildcards::expand(&registries, config).boxed().await;
+    registries.close().await;
+    expanded
+}
+
+/// Reads the configuration files and prints their warnings.
 pub(crate) fn read_config_with_warnings(global: &Global, screen: &Screen) -> Result<Config> {
     let config = read_config(global)?;
-    for warning in &config.warnings {
-        error::warn(screen, warning);
-    }
+    print_warnings(screen, &config);
     Ok(config)
 }
 
@@ -76,17 +95,25 @@ pub(crate) fn resolve_shard(
 
 /// The configuration of the process's shard and the part that it is; all of it without `--shard`.
 ///
-/// The entries of a shard are those that `only` names.
-pub(crate) fn divide(
+/// The entries of a shard are those that `only` names. Both have the repositories of sources with a `*`.
+pub(crate) async fn divide(
+    global: &Global,
     config: Config,
     only: &[String],
     sharding: &ShardArgs,
 ) -> Result<(Config, Option<Part>)> {
+    let wildcards = config.wildcards.clone();
+    let config = expand(global, config).await?;
     let Some(choice) = sharding.shard else { return Ok((config, None)) };
     let shard = choice.resolve(|name| std::env::var(name).ok())?;
     let by = sharding.shard_by.as_deref().map(merge::read_report).transpose()?;
-    let division = Division { only, by: by.as_ref(), pulls: sharding.shard_pulls };
+    let pulls = sharding.shard_pulls;
+    let division = Division { only, wildcards: &wildcards, by: by.as_ref(), pulls };
     Part::of(config, shard, division).map(|(config, part)| (config, Some(part)))
+}
+
+pub(crate) fn print_warnings(screen: &Screen, config: &Config) {
+    config.warnings.iter().for_each(|warning| error::warn(screen, warning));
 }
 
 /// Opens the registries for `run` and closes them after it.

@@ -44,7 +44,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, mut args: SyncArgs) ->
     }
     let metrics = MetricsTarget::new(args.metrics.as_deref(), args.metrics_format, args.json)?;
     let summary = args.summary.as_deref();
-    let files = RunFiles::open("sync", global.config_file(), metrics, summary)?;
+    let files = RunFiles::open("sync", &global.config_files(), metrics, summary)?;
     let result = mirror_images(global, screen, args, exit_codes).await;
     files.finish(screen, result)
 }
@@ -57,7 +57,8 @@ async fn mirror_images(
     exit_codes: ExitCodes,
 ) -> Result<(Report, u8)> {
     let deadline = args.deadline.and_then(|after| Instant::now().checked_add(after));
-    let (config, part) = divide(read_config(global)?, &args.only, &args.sharding)?;
+    let config = read_config(global)?;
+    let (config, part) = divide(global, config, &args.only, &args.sharding).await?;
     let only = if part.is_some() { &[][..] } else { &args.only };
     let images = ImagesToSync::read(&config, only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;

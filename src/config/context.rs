@@ -1,28 +1,58 @@
 //! The context of a table: the file, and the tables that were read before it.
 
 use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::{Component, Path, PathBuf},
+    path::{Component, PathBuf},
 };
+
+use toml::de::{DeTable, DeValue};
 
 use super::{
-    document::{Text, Warnings},
+    document::{ReadTables, Text},
+    entry::{ImageKeys, Setting},
     images::Entry,
-    problem::{Problem, Span, line_of},
+    interpolate::Environment,
+    naming::NamingRule,
+    problem::{Problem, Span},
+    source::Sources,
     types::DestinationConfig,
+    wildcard::{ListedRepositories, Wildcard},
 };
-use crate::model::{DestinationId, EcrHost, Location, pull_through::Cache};
+use crate::model::{DestinationId, EcrHost, Host, Location, pull_through::Cache};
 
+/// The reading of a configuration: its files, and what was found in them.
 pub(super) struct FileContext<'a> {
-    pub(super) text: &'a str,
-    /// The base of relative paths.
-    pub(super) directory: &'a Path,
-    /// The warnings of the tables that were read.
-    pub(super) warnings: Warnings,
+    pub(super) sources: &'a Sources,
+    pub(super) environment: Environment<'a>,
+    /// The repositories of the wildcards, if the registries were asked.
+    pub(super) listed: &'a ListedRepositories,
+    /// The sources with a `*` whose repositories are not known yet.
+    pub(super) wildcards: RefCell<Vec<Wildcard>>,
+    /// The warnings about values that are valid by themselves.
+    warnings: RefCell<Vec<Problem>>,
+    /// The offsets of keys, and of the items of lists, with a mistake: they count as absent.
+    masked: RefCell<BTreeSet<usize>>,
 }
 
-impl FileContext<'_> {
-    /// Warns of a valid value that probably has no effect.
+impl<'a> FileContext<'a> {
+    pub(super) fn new(
+        sources: &'a Sources,
+        environment: Environment<'a>,
+        listed: &'a ListedRepositories,
+    ) -> Self {
+        Self {
+            sources,
+            environment,
+            listed,
+            wildcards: RefCell::default(),
+            warnings: RefCell::default(),
+            masked: RefCell::default(),
+        }
+    }
+
+    /// Warns of a valid value that probably has no effect, or another one than it seems.
     pub(super) fn warn(&self, warning: Problem) {
         let mut warnings = self.warnings.borrow_mut();
         // a value of `[defaults]` is read for each image
@@ -31,18 +61,104 @@ impl FileContext<'_> {
         }
     }
 
-    pub(super) fn line_of(&self, span: &Span) -> usize {
-        line_of(self.text, span)
+    pub(super) fn warnings(&self) -> Vec<Problem> {
+        self.warnings.take()
+    }
+
+    pub(super) fn line_of(&self, span: &Span) -> String {
+        self.sources.line_of(span)
+    }
+
+    pub(super) fn is_masked(&self, offset: usize) -> bool {
+        self.masked.borrow().contains(&offset)
+    }
+
+    /// Reads a value of this table until all its mistakes are found: the key, or the item of a list,
+    /// with a mistake is left out, and the value is read again. Consequences of that are no mistakes.
+    pub(super) fn attempt<T>(
+        &self,
+        entries: &DeTable<'_>,
+        problems: &mut Vec<Problem>,
+        read: impl Fn() -> Result<T, Problem>,
+    ) -> Option<T> {
+        self.attempt_in(|at| innermost(entries, at), problems, read)
+    }
+
+    /// Does the same for the value of a key that is no table, or can be one.
+    pub(super) fn attempt_value<T>(
+        &self,
+        key: &str,
+        value: &DeValue<'_>,
+        problems: &mut Vec<Problem>,
+        read: impl Fn() -> Result<T, Problem>,
+    ) -> Option<T> {
+        self.attempt_in(|at| inside(key, value, at), problems, read)
+    }
+
+    fn attempt_in<'t, T>(
+        &self,
+        find: impl Fn(usize) -> Option<KeyPath<'t>>,
+        problems: &mut Vec<Problem>,
+        read: impl Fn() -> Result<T, Problem>,
+    ) -> Option<T> {
+        let mut masked: Vec<KeyPath<'t>> = Vec::new();
+        loop {
+            let problem = match read() {
+                Ok(value) => return Some(value),
+                Err(problem) => problem,
+            };
+            let path = problem.start().and_then(&find);
+            let place = path.as_ref().map(|path| path[0]);
+            // of a masked key, or of a table that has one
+            let is_consequence = masked.iter().any(|path| {
+                problem.may_follow_from(path[0].0) || path.iter().any(|it| Some(*it) == place)
+            });
+            if !is_consequence {
+                problems.push(problem);
+            }
+            let path = path?;
+            if !self.masked.borrow_mut().insert(path[0].1) {
+                return None;
+            }
+            masked.push(path);
+        }
     }
 
     /// The content of a file that the configuration names.
     pub(super) fn read(&self, path: &Text) -> Result<Vec<u8>, Problem> {
-        fs::read(self.directory.join(&**path)).map_err(|error| {
+        fs::read(self.sources.directory_of(&path.span).join(&**path)).map_err(|error| {
             path.invalid(
                 format!("cannot be read: {}", describe(&error)),
                 "write a path relative to the directory of the configuration file",
             )
         })
+    }
+}
+
+/// A key with its offset, then the key of the table around it, and so on; an item of a list has the
+/// name of its key. Not empty.
+type KeyPath<'t> = Vec<(&'t str, usize)>;
+
+/// The innermost key whose name or value is at this offset.
+fn innermost<'t>(table: &'t DeTable<'_>, at: usize) -> Option<KeyPath<'t>> {
+    table.iter().find_map(|(key, value)| {
+        let is_here = key.span().contains(&at) || value.span().contains(&at);
+        let inner = inside(key.get_ref(), value.get_ref(), at);
+        let mut path = inner.or_else(|| is_here.then(Vec::new))?;
+        path.push((&**key.get_ref(), key.span().start));
+        Some(path)
+    })
+}
+
+fn inside<'t>(key: &'t str, value: &'t DeValue<'_>, at: usize) -> Option<KeyPath<'t>> {
+    match value {
+        DeValue::Table(table) => innermost(table, at),
+        DeValue::Array(items) => items.iter().find_map(|item| {
+            let is_here = !item.get_ref().is_table() && item.span().contains(&at);
+            inside(key, item.get_ref(), at)
+                .or_else(|| is_here.then(|| vec![(key, item.span().start)]))
+        }),
+        _ => None,
     }
 }
 
@@ -61,6 +177,8 @@ pub(super) struct ReadDestination {
     /// `None` if the name contains a variable.
     pub(super) name_as_written: Option<String>,
     pub(super) registry: Span,
+    /// The naming rule of images without a more specific one.
+    pub(super) rule: Option<Setting<NamingRule>>,
 }
 
 /// A cache and where it is written.
@@ -81,20 +199,28 @@ pub(super) struct ReadEntry {
     pub(super) source: Span,
     /// `None` if the source contains a variable.
     pub(super) source_as_written: Option<String>,
+    /// The naming rule of each mirrored target; `None` for the default.
+    pub(super) rules: Vec<Option<Span>>,
+    pub(super) retag: Option<Span>,
     /// One span for each image, in their order; empty if the tags are selected.
     pub(super) tags: Vec<Span>,
 }
 
 /// The tables that image entries refer to, each valid by itself.
 pub(super) struct Tables<'a> {
-    pub(super) destinations: &'a [ReadDestination],
+    pub(super) destinations: &'a ReadTables<ReadDestination>,
     pub(super) caches: &'a [ReadCache],
+    /// False if a cache could not be read: then no image is uncovered.
+    pub(super) has_all_caches: bool,
+    /// The keys of `[registry."…"]` that apply to its images.
+    pub(super) registries: &'a BTreeMap<Host, ImageKeys>,
+    pub(super) defaults: &'a ImageKeys,
     pub(super) file: &'a FileContext<'a>,
 }
 
 impl Tables<'_> {
     pub(super) fn location(&self, id: DestinationId) -> &Location {
-        &self.destinations[id.0].destination.registry
+        &self.destinations.read[id.0].destination.registry
     }
 
     /// The caches of this destination's registry, each with its index in the file.

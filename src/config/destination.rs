@@ -5,7 +5,8 @@ use url::Url;
 use super::{
     account, arn,
     context::{FileContext, ReadDestination},
-    document::{Keys, Table, Text, in_backticks, nearest},
+    document::{Keys, ReadTables, Table, Text, in_backticks, nearest},
+    entry::{Level, naming_rule},
     problem::Problem,
     rates, repositories, spelling,
     types::{Aws, DestinationConfig},
@@ -14,7 +15,7 @@ use crate::model::{DestinationId, EcrHost, Location, Repository};
 
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
-    names: "registry name prefix profile role_arn external_id endpoint_url repositories \
+    names: "registry name prefix repository profile role_arn external_id endpoint_url repositories \
         account rates",
 };
 
@@ -23,7 +24,13 @@ const ECR_KEYS: [&str; 7] =
 
 pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDestination, Problem> {
     let hint = "add `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
-    let registry = table.text("registry")?.ok_or_else(|| table.missing("registry", hint))?;
+    let Some(registry) = table.text("registry")? else {
+        // the mistakes of keys that do not depend on it
+        table.text("prefix")?.map(|text| read_prefix(&text, false)).transpose()?;
+        aws(table)?;
+        account::read(table)?;
+        return Err(table.missing("registry", hint));
+    };
     let location: Location = registry.parse()?;
     location.check_destination().map_err(|error| registry.problem(error))?;
     let name = table.word("name")?;
@@ -43,9 +50,10 @@ pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDest
         name: named.span.clone(),
         name_as_written: named.as_written().map(str::to_owned),
         registry: registry.span.clone(),
+        rule: naming_rule(table, Level::Destination)?,
         destination: DestinationConfig {
             name: name.map_or_else(|| location.to_string(), |name| name.to_string()),
-            registry: location.below(file.directory),
+            registry: location.below(&file.sources.directory_of(&registry.span)),
             prefix,
             aws,
             repositories: repositories::read(table, file, partition)?,
@@ -68,7 +76,7 @@ fn aws(table: &Table<'_>) -> Result<Aws, Problem> {
     let role_arn = table.text("role_arn")?.map(|text| arn::role(&text)).transpose()?;
     let external_id = table.word("external_id")?;
     if let (None, Some(external_id)) = (&role_arn, &external_id) {
-        return Err(Problem::at(&external_id.span, "`external_id` requires `role_arn`")
+        return Err(Problem::needing(&external_id.span, "`external_id` requires `role_arn`")
             .hint("add `role_arn`, or remove `external_id`"));
     }
     Ok(Aws {
@@ -108,15 +116,19 @@ fn reject_ecr_keys(table: &Table<'_>, location: &Location) -> Result<(), Problem
     Ok(())
 }
 
+/// The destinations of these names. A name can be that of a destination that could not be read: then it
+/// is left out.
 pub(super) fn by_name(
     names: &[Text],
-    destinations: &[ReadDestination],
+    destinations: &ReadTables<ReadDestination>,
 ) -> Result<Vec<DestinationId>, Problem> {
     let mut ids = Vec::new();
     for name in names {
-        let index = destinations.iter().position(|read| read.destination.name == **name);
-        let Some(id) = index.map(DestinationId) else {
-            return Err(unknown_destination(name, destinations));
+        let index = destinations.read.iter().position(|read| read.destination.name == **name);
+        let id = match index.map(DestinationId) {
+            Some(id) => id,
+            None if !destinations.is_complete => continue,
+            None => return Err(unknown_destination(name, &destinations.read)),
         };
         if ids.contains(&id) {
             return Err(Problem::duplicate(&name.span, "destination"));

@@ -3,13 +3,14 @@
 //! Every value keeps its span in the file, and every string has its variables replaced, so that
 //! readers cannot forget either.
 
-use std::{borrow::Cow, cell::RefCell, ops::Deref, str::FromStr};
+use std::{borrow::Cow, ops::Deref, str::FromStr};
 
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    interpolate::{Environment, interpolate},
+    context::FileContext,
+    interpolate::interpolate,
     problem::{Problem, Span, is_secret_key},
 };
 use crate::model::NameError;
@@ -23,24 +24,24 @@ pub(super) struct Keys {
 }
 
 pub(super) type Key<'a> = Spanned<Cow<'a, str>>;
-type Value<'a> = Spanned<DeValue<'a>>;
+pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
-/// A table and its name, or the problem of a value that is not a table.
-pub(super) type NamedTable<'a> = (&'a Key<'a>, Result<Table<'a>, Problem>);
+/// The tables of a list that could be read, apart from keys with a mistake.
+pub(super) struct ReadTables<T> {
+    pub(super) read: Vec<T>,
+    pub(super) is_complete: bool,
+}
 
 /// A table without unknown keys.
 #[derive(Clone)]
 pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
     pub(super) span: Span,
-    environment: Environment<'a>,
-    warnings: &'a Warnings,
+    file: &'a FileContext<'a>,
 }
 
-/// The warnings about values that are valid by themselves.
-pub(super) type Warnings = RefCell<Vec<Problem>>;
-
 /// A string of the configuration, its variables replaced.
+#[derive(Clone)]
 pub(super) struct Text {
     value: String,
     /// Includes the quotes.
@@ -58,6 +59,11 @@ impl Deref for Text {
 }
 
 impl Text {
+    /// A text without variables.
+    pub(super) fn plain(value: &str, span: Span) -> Self {
+        Self { value: value.to_owned(), span, has_variables: false }
+    }
+
     pub(super) fn parse<T: FromStr<Err = NameError>>(&self) -> Result<T, Problem> {
         self.value.parse().map_err(|error| self.problem(error))
     }
@@ -98,20 +104,26 @@ impl<'a> Table<'a> {
         entries: &'a DeTable<'a>,
         span: Span,
         keys: &Keys,
-        environment: Environment<'a>,
-        warnings: &'a Warnings,
+        file: &'a FileContext<'a>,
     ) -> Result<Self, Problem> {
         let is_known = |key: &str| keys.names.split_whitespace().any(|name| name == key);
-        let unknown = entries.keys().filter(|key| !is_known(key.get_ref()));
+        let unknown = entries
+            .keys()
+            .filter(|key| !is_known(key.get_ref()) && !file.is_masked(key.span().start));
         match unknown.min_by_key(|key| key.span().start) {
             Some(key) => Err(unknown_key(key, keys)),
-            None => Ok(Self { entries, span, environment, warnings }),
+            None => Ok(Self { entries, span, file }),
         }
     }
 
     /// Adds a warning, which `check` prints if the file has no error.
     pub(super) fn warn(&self, warning: Problem) {
-        self.warnings.borrow_mut().push(warning);
+        self.file.warn(warning);
+    }
+
+    /// The keys and values.
+    pub(super) fn content(&self) -> &'a DeTable<'a> {
+        self.entries
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,11 +131,12 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn missing(&self, key: &str, hint: impl Into<String>) -> Problem {
-        Problem::at(&self.span, format!("`{key}` is missing")).hint(hint)
+        Problem::needing(&self.span, format!("`{key}` is missing")).hint(hint)
     }
 
     fn value(&self, key: &str) -> Option<&'a Value<'a>> {
-        self.entries.get(key)
+        let (key, value) = self.entries.get_key_value(key)?;
+        (!self.file.is_masked(key.span().start)).then_some(value)
     }
 
     pub(super) fn span_of(&self, key: &str) -> Option<Span> {
@@ -155,12 +168,21 @@ impl<'a> Table<'a> {
         self.text(key)?.map(|text| text.parse()).transpose()
     }
 
-    fn string(&self, value: &Value<'a>) -> Result<Text, Problem> {
+    /// The text of a key, its variables replaced.
+    pub(super) fn key(&self, key: &Key<'_>) -> Result<Text, Problem> {
+        self.interpolated(key.get_ref(), key.span())
+    }
+
+    pub(super) fn string(&self, value: &Value<'_>) -> Result<Text, Problem> {
         let span = value.span();
         let DeValue::String(text) = value.get_ref() else {
             return Err(wrong_type(value, "a string"));
         };
-        let value = interpolate(text, self.environment)
+        self.interpolated(text, span)
+    }
+
+    fn interpolated(&self, text: &str, span: Span) -> Result<Text, Problem> {
+        let value = interpolate(text, self.file.environment)
             .map_err(|error| Problem::invalid_name(&span, error))?;
         Ok(Text { has_variables: text.contains("${"), value, span })
     }
@@ -168,6 +190,15 @@ impl<'a> Table<'a> {
     /// The strings under this key; not empty if the key is present.
     pub(super) fn list(&self, key: &str) -> Result<Option<Vec<Text>>, Problem> {
         let Some(value) = self.value(key) else { return Ok(None) };
+        self.strings(key, value)
+    }
+
+    /// The strings of this value; not empty. `None` if all of them are masked.
+    pub(super) fn strings(
+        &self,
+        key: &str,
+        value: &Value<'_>,
+    ) -> Result<Option<Vec<Text>>, Problem> {
         let DeValue::Array(items) = value.get_ref() else {
             let problem = wrong_type(value, "a list of strings");
             return Err(match value.get_ref() {
@@ -178,7 +209,9 @@ impl<'a> Table<'a> {
         if items.is_empty() {
             return Err(Problem::empty(&value.span()).hint("write at least one value"));
         }
-        items.iter().map(|item| self.string(item)).collect::<Result<_, _>>().map(Some)
+        let items = items.iter().filter(|item| !self.file.is_masked(item.span().start));
+        let texts = items.map(|item| self.string(item)).collect::<Result<Vec<_>, _>>()?;
+        Ok((!texts.is_empty()).then_some(texts))
     }
 
     /// The strings under this key: at most `most` of these items, which ECR limits.
@@ -246,11 +279,9 @@ impl<'a> Table<'a> {
         self.value(key).map(|value| self.open_value(value, keys)).transpose()
     }
 
-    fn open_value(&self, value: &'a Value<'a>, keys: &Keys) -> Result<Self, Problem> {
+    pub(super) fn open_value(&self, value: &'a Value<'a>, keys: &Keys) -> Result<Self, Problem> {
         match value.get_ref() {
-            DeValue::Table(entries) => {
-                Self::open(entries, value.span(), keys, self.environment, self.warnings)
-            }
+            DeValue::Table(entries) => Self::open(entries, value.span(), keys, self.file),
             _ => Err(wrong_type(value, "a table").hint(format!("write {}", keys.title))),
         }
     }
@@ -269,15 +300,30 @@ impl<'a> Table<'a> {
         Ok(items.iter().map(|item| self.open_value(item, keys)).collect())
     }
 
-    /// The tables of the table under this key, with their names, in file order.
-    pub(super) fn named_tables(
+    /// Reads each table under this key, and finds every mistake in them.
+    pub(super) fn each<T>(
         &self,
         key: &str,
         keys: &Keys,
-    ) -> Result<Vec<NamedTable<'a>>, Problem> {
-        let hint = format!("write {}", keys.title);
-        let entries = self.entries(key, "a table").map_err(|problem| problem.hint(hint))?;
-        Ok(entries.into_iter().map(|(name, value)| (name, self.open_value(value, keys))).collect())
+        problems: &mut Vec<Problem>,
+        read: impl Fn(&Self) -> Result<T, Problem>,
+    ) -> ReadTables<T> {
+        let mut tables = ReadTables { read: Vec::new(), is_complete: true };
+        let Some(value) = self.value(key) else { return tables };
+        let Some(items) = value.get_ref().as_array() else {
+            let problem = wrong_type(value, "a list of tables");
+            problems.push(problem.hint(format!("write {}, with two brackets", keys.title)));
+            return ReadTables { is_complete: false, ..tables };
+        };
+        for item in items.iter() {
+            let none = DeTable::default();
+            let entries = item.get_ref().as_table().unwrap_or(&none);
+            let table =
+                self.file.attempt(entries, problems, || read(&self.open_value(item, keys)?));
+            tables.is_complete &= table.is_some();
+            tables.read.extend(table);
+        }
+        tables
     }
 
     /// The strings of the table under this key, with their names, in file order.
@@ -287,14 +333,15 @@ impl<'a> Table<'a> {
     }
 
     /// The entries of the table under this key, in file order.
-    fn entries(
+    pub(super) fn entries(
         &self,
         key: &str,
         expected: &str,
     ) -> Result<Vec<(&'a Key<'a>, &'a Value<'a>)>, Problem> {
         let Some(value) = self.value(key) else { return Ok(Vec::new()) };
         let entries = value.get_ref().as_table().ok_or_else(|| wrong_type(value, expected))?;
-        let mut entries: Vec<_> = entries.iter().collect();
+        let is_masked = |key: &Key<'_>| self.file.is_masked(key.span().start);
+        let mut entries: Vec<_> = entries.iter().filter(|(key, _)| !is_masked(key)).collect();
         entries.sort_by_key(|(name, _)| name.span().start);
         Ok(entries)
     }

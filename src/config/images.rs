@@ -1,4 +1,4 @@
-//! An `[[image]]` entry after reading, and the images that it names without a request.
+//! An entry of `[[image]]`, `[images]` or `[[list]]` after reading, and the images that it names without a request.
 
 use super::retag::Retag;
 use crate::model::{
@@ -6,7 +6,7 @@ use crate::model::{
     TagOrDigest, Target,
 };
 
-/// One `[[image]]`: a source repository, tags of it, and where they go.
+/// A source repository, tags of it, and where they go.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The name for `--only` and the report; not unique. `--only` also accepts the source.
@@ -20,6 +20,17 @@ pub struct Entry {
     pub cached: Vec<CacheTarget>,
     pub(crate) retag: Retag,
     pub(crate) filter: Filter,
+    pub(crate) on_conflict: OnConflict,
+}
+
+/// The policy for two images that would write one tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// Both fail.
+    #[default]
+    Fail,
+    /// The first one in the configuration is mirrored, with a warning.
+    First,
 }
 
 #[derive(Debug, Clone)]

@@ -180,7 +180,7 @@ fn fips(tables: &Tables<'_>) -> Vec<Problem> {
     let cached = tables.caches.iter().flat_map(|read| &read.cache.destinations);
     let fips = cached.filter(|id| tables.location(**id).ecr().is_some_and(|ecr| ecr.fips));
     fips.map(|id| {
-        let span = &tables.destinations[id.0].registry;
+        let span = &tables.destinations.read[id.0].registry;
         Problem::at(span, "a FIPS endpoint does not pull images that are not cached yet")
             .hint("write the host name without `-fips`: it is the same registry")
     })

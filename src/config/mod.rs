@@ -14,6 +14,8 @@ mod entry;
 mod images;
 mod interpolate;
 mod lint;
+mod list;
+mod naming;
 mod policies;
 mod problem;
 mod pull_through;
@@ -21,166 +23,195 @@ mod rates;
 mod registry;
 mod repositories;
 mod retag;
+mod samples;
 mod select;
+mod source;
 mod spelling;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod types;
 mod via;
+mod wildcard;
 
-use std::{collections::BTreeMap, fs, io, path::Path};
-
-use toml::de::DeTable;
+use std::{collections::BTreeMap, path::Path};
 
 pub use self::{
-    collisions::between_listed,
-    images::{CacheTarget, Entry, MirrorTarget, Tags},
+    collisions::{Overlap, Overlaps, between_listed, target_reference},
+    images::{CacheTarget, Entry, MirrorTarget, OnConflict, Tags},
     problem::ConfigError,
     retag::Retag,
+    samples::NamingSample,
     types::{Aws, Config, CredentialSource, DestinationConfig, RegistryConfig},
+    wildcard::{ListedRepositories, Wildcard},
 };
 use self::{
-    context::{FileContext, Tables, describe},
-    document::{Keys, Table, Warnings},
+    context::{FileContext, ReadEntry, Tables},
+    document::{Keys, ReadTables, Table},
     interpolate::Environment,
     problem::Problem,
+    source::Sources,
 };
 pub use crate::model::ecr_settings::{AccountSettings, RepositoryRules};
 pub use crate::model::pull_through::Cache;
 
-const ROOT: Keys =
-    Keys { title: "the configuration", names: "destination registry defaults image pull_through" };
+const ROOT: Keys = Keys {
+    title: "the configuration",
+    names: "destination repository registry defaults images list image pull_through include",
+};
 
 impl Config {
-    /// Reads the file. Paths in it are relative to its directory.
+    /// Reads the files, `-` for standard input and `env:NAME` for variables, as one configuration.
+    /// Paths in a file are relative to its directory, others to the working directory.
     ///
     /// # Errors
-    /// If the file cannot be read or is not UTF-8, and those of [`Config::parse`].
+    /// If a file cannot be read or is not UTF-8, and those of [`Config::parse`].
     pub fn load(
-        path: &Path,
+        locations: &[impl AsRef<Path>],
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let name = path.display().to_string();
-        let bytes = fs::read(path).map_err(|error| unreadable(&name, &error))?;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        let text = String::from_utf8(bytes).map_err(|error| not_utf8(&name, &error))?;
-        Self::parse(&name, &text, directory, environment)
+        let sources = Sources::default();
+        for location in locations {
+            sources.load(location.as_ref(), environment)?;
+        }
+        if sources.files().is_empty() {
+            let hint = "name a file, `-`, or `env:NAME`";
+            return Err(ConfigError::whole_file("no configuration file is named", hint));
+        }
+        Self::read(&sources, environment, &ListedRepositories::new())
+    }
+
+    /// The configuration with the repositories of its wildcards. Reads the same texts again.
+    ///
+    /// # Errors
+    /// If more repositories match a wildcard than it allows, or none, and those of [`Config::parse`].
+    pub(crate) fn expanded(
+        &self,
+        listed: &ListedRepositories,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        Self::read(&Sources::again(&self.files), environment, listed)
     }
 
     /// Parses a text. Errors call it `name`; `environment` returns the value of a variable.
     ///
     /// # Errors
-    /// The first problem of every invalid table, or the problems between valid tables.
+    /// All mistakes in its tables, or else the problems between valid tables.
     pub fn parse(
         name: &str,
         text: &str,
         directory: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let invalid = |problems| ConfigError::new(name, text, problems);
-        let (document, errors) = DeTable::parse_recoverable(text);
-        if let Some(problem) = syntax(text, &errors) {
-            return Err(invalid(vec![problem]));
+        let sources = Sources::of(name, text, directory);
+        sources.include_all(environment)?;
+        Self::read(&sources, environment, &ListedRepositories::new())
+    }
+
+    fn read(
+        sources: &Sources,
+        environment: Environment<'_>,
+        listed: &ListedRepositories,
+    ) -> Result<Self, ConfigError> {
+        let invalid = |problems| ConfigError::new(sources, problems);
+        let files = sources.files();
+        let mut problems = Vec::new();
+        let Some(document) = sources.document(&files, &mut problems) else {
+            return Err(invalid(problems));
+        };
+        let file = FileContext::new(sources, environment, listed);
+        let root =
+            file.attempt(&document, &mut problems, || Table::open(&document, 0..0, &ROOT, &file));
+        let config = root.and_then(|root| read(&root, &file, &mut problems));
+        match config {
+            Some(config) if problems.is_empty() => {
+                Ok(Self { warnings: problem::warnings(sources, file.warnings()), ..config })
+            }
+            _ => Err(invalid(problems)),
         }
-        let file = FileContext { text, directory, warnings: Warnings::default() };
-        let (config, warnings) = read(document.get_ref(), &file, environment).map_err(invalid)?;
-        Ok(Self { warnings: problem::warnings(name, text, warnings), ..config })
     }
 }
 
-/// The configuration without its warnings, and the warnings.
-fn read(
-    document: &DeTable<'_>,
-    file: &FileContext<'_>,
-    environment: Environment<'_>,
-) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-    let root = Table::open(document, 0..0, &ROOT, environment, &file.warnings)?;
-    if root.is_empty() {
+/// The configuration without its warnings. `None`, or any problem, means that it is invalid.
+fn read(root: &Table<'_>, file: &FileContext<'_>, problems: &mut Vec<Problem>) -> Option<Config> {
+    if root.is_empty() && problems.is_empty() {
         let problem = Problem::whole_file("the configuration is empty");
-        return Err(problem.hint("start from `mirror.toml.example`").into());
+        problems.push(problem.hint("start from `mirror.toml.example`"));
+        return None;
     }
-    let mut problems = Vec::new();
-    let tables = root.tables("destination", &destination::KEYS)?;
-    let destinations = read_each(tables, &mut problems, |table| destination::read(&table, file));
-    let registries = registry::read_all(&root, file, &mut problems)?;
-    let defaults = entry::defaults(&root).map_err(|problem| problems.push(problem));
-    let (Ok(defaults), true) = (defaults, problems.is_empty()) else { return Err(problems) };
-    if destinations.is_empty() {
+    let mut destinations = root
+        .each("destination", &destination::KEYS, problems, |table| destination::read(table, file));
+    let registries = registry::read_all(root, &destinations, file, problems);
+    let defaults = file.attempt(root.content(), problems, || entry::defaults(root, &destinations));
+    if destinations.read.is_empty() && destinations.is_complete {
         let problem = Problem::whole_file("the configuration has no `[[destination]]`");
-        return Err(problem.hint(NO_DESTINATION).into());
+        problems.push(problem.hint(NO_DESTINATION));
+        return None;
     }
-    collisions::between_destinations(&destinations, file)?;
-
-    let tables = root.tables("pull_through", &pull_through::KEYS)?;
-    let caches =
-        read_each(tables, &mut problems, |table| pull_through::read(&table, &destinations, file));
-    if !problems.is_empty() {
-        return Err(problems);
+    problems.extend(collisions::between_destinations(&destinations.read, file).err());
+    // what needs a certain registry cannot be judged without all of them
+    let mut overrides = Vec::new();
+    let mut caches = ReadTables { read: Vec::new(), is_complete: false };
+    if destinations.is_complete {
+        overrides = repositories::overrides(root, &mut destinations.read, file, problems);
+        caches = root.each("pull_through", &pull_through::KEYS, problems, |table| {
+            pull_through::read(table, &destinations, file)
+        });
     }
-    let context = Tables { destinations: &destinations, caches: &caches, file };
-    let tables = root.tables("image", &entry::KEYS)?;
-    let entries =
-        read_each(tables, &mut problems, |table| entry::read(&table, &defaults, &context));
+    let tables = Tables {
+        destinations: &destinations,
+        caches: &caches.read,
+        has_all_caches: caches.is_complete,
+        registries: &registries.keys,
+        defaults: &defaults.unwrap_or_default(),
+        file,
+    };
+    let batches = read_entries(root, &tables, problems);
+    let written = batches.len();
+    let entries: Vec<ReadEntry> = batches.into_iter().flatten().collect();
     if problems.is_empty() {
-        problems = collisions::between_images(&entries, &context);
-        problems.extend(lint::errors(&entries, &context));
+        problems.extend(collisions::between_images(&entries, &tables));
+        problems.extend(lint::errors(&entries, &tables));
+        problems.extend(repositories::check_overrides(&overrides, &entries, &tables));
     }
     if !problems.is_empty() {
-        return Err(problems);
+        return None;
     }
-    let spans = registry::spans(&root)?;
-    let unused = spelling::unused_registries(&registries, &spans, &entries, &context);
-    let mut warnings = file.warnings.take();
-    warnings.extend(lint::warnings(&entries, &context).into_iter().chain(unused));
-    let config = Config {
-        registries,
+    let (hosts, configs) = (&registries.spans, &registries.configs);
+    let unused = spelling::unused_registries(configs, hosts, &entries, &tables);
+    lint::warnings(&entries, &tables).into_iter().chain(unused).for_each(|it| file.warn(it));
+    let wildcards = file.wildcards.take();
+    let files = if wildcards.is_empty() { Vec::new() } else { file.sources.files() };
+    Some(Config {
+        wildcards,
+        files,
+        samples: samples::of(&entries, &tables),
+        written,
+        registries: registries.configs,
         entries: entries.into_iter().map(|read| read.entry).collect(),
-        caches: caches.into_iter().map(|read| read.cache).collect(),
-        destinations: destinations.into_iter().map(|read| read.destination).collect(),
+        caches: caches.read.into_iter().map(|read| read.cache).collect(),
+        destinations: destinations.read.into_iter().map(|read| read.destination).collect(),
         pull_shares: BTreeMap::new(),
         warnings: Vec::new(),
-    };
-    Ok((config, warnings))
+    })
+}
+
+/// The entries of every image that is written: of `[[image]]`, then `[images]`, then `[[list]]`.
+fn read_entries(
+    root: &Table<'_>,
+    tables: &Tables<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Vec<ReadEntry>> {
+    let images = root.each("image", &entry::KEYS, problems, |table| entry::read(table, tables));
+    let mut batches = images.read;
+    batches.extend(entry::read_images(root, tables, problems));
+    let lists = root.each("list", &list::KEYS, problems, |table| list::read(table, tables));
+    for list in lists.read {
+        problems.extend(list.problems);
+        batches.extend(list.entries);
+    }
+    batches
 }
 
 const NO_DESTINATION: &str = "add a `[[destination]]` with \
     `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
-
-/// Reads each table; appends the errors to `problems`.
-fn read_each<'a, T>(
-    tables: Vec<Result<Table<'a>, Problem>>,
-    problems: &mut Vec<Problem>,
-    read: impl Fn(Table<'a>) -> Result<T, Problem>,
-) -> Vec<T> {
-    let results = tables.into_iter().map(|table| table.and_then(&read));
-    results.filter_map(|result| result.map_err(|problem| problems.push(problem)).ok()).collect()
-}
-
-/// The problem of the first line that is not TOML. The parser can report its consequences first.
-fn syntax(text: &str, errors: &[toml::de::Error]) -> Option<Problem> {
-    let span = |error: &toml::de::Error| error.span().unwrap_or(text.len()..text.len());
-    let start = errors.iter().map(|error| span(error).start).min()?;
-    let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-    let error = errors.iter().find(|error| span(error).start <= line_end)?;
-    Some(Problem::at(&span(error), error.message().replace('\n', ", ")))
-}
-
-fn unreadable(name: &str, error: &io::Error) -> ConfigError {
-    let hint = match error.kind() {
-        io::ErrorKind::NotFound => {
-            "copy `mirror.toml.example` to `mirror.toml`, or name another file with `-c FILE`"
-        }
-        _ => "name another file with `-c FILE`",
-    };
-    ConfigError::whole_file(&format!("cannot read `{name}`: {}", describe(error)), hint)
-}
-
-fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> ConfigError {
-    let at = error.utf8_error().valid_up_to();
-    let byte = error.as_bytes()[at];
-    let text = String::from_utf8_lossy(error.as_bytes());
-    let span = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
-    let problem = Problem::at(&span, format!("byte 0x{byte:02X} at offset {at} is not UTF-8"))
-        .hint("save the file as UTF-8");
-    ConfigError::new(name, &text, vec![problem])
-}

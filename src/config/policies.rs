@@ -50,7 +50,7 @@ pub(super) fn lifecycle(
     let Some(path) = document_path(table, "lifecycle")? else {
         let simple = table.table("lifecycle", &LIFECYCLE).map_err(|problem| {
             // people look for a key that does not exist
-            match problem.covers("unpulled", file.text) {
+            match problem.covers("unpulled", file.sources) {
                 true => problem.hint(NO_EXPIRY_BY_PULL),
                 false => problem,
             }

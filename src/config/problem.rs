@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use super::source::{Format, SourceFile, Sources};
 use crate::model::{NameError, text::is_unsafe_for_terminal};
 
 pub(super) type Span = Range<usize>;
@@ -16,9 +17,9 @@ const WINDOW: usize = 100;
 /// All problems of an invalid configuration.
 ///
 /// `Display` writes one `error: FILE:LINE:COLUMN` block for each problem, in file order, with its
-/// hint, without a final newline.
+/// hint, a blank line between two, without a final newline.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
+#[error("{}", .0.join("\n\n"))]
 pub struct ConfigError(Vec<String>);
 
 impl ConfigError {
@@ -26,32 +27,40 @@ impl ConfigError {
         Self(vec![format!("error: {message}\nhint: {hint}")])
     }
 
-    /// These problems of this text; at least one.
-    pub(super) fn new(name: &str, text: &str, problems: Vec<Problem>) -> Self {
-        Self(SourceFile { level: "error", name, text }.render(problems))
+    /// The blocks, one for each problem.
+    pub(crate) fn problems(&self) -> &[String] {
+        &self.0
+    }
+
+    /// These problems of these files; at least one.
+    pub(super) fn new(sources: &Sources, problems: Vec<Problem>) -> Self {
+        Self(render("error", sources, problems))
     }
 }
 
 /// One `warning: FILE:LINE:COLUMN` block for each problem, in file order.
-pub(super) fn warnings(name: &str, text: &str, problems: Vec<Problem>) -> Vec<String> {
-    SourceFile { level: "warning", name, text }.render(problems)
+pub(super) fn warnings(sources: &Sources, problems: Vec<Problem>) -> Vec<String> {
+    render("warning", sources, problems)
 }
 
-/// A file, and the level of its problems: `error` or `warning`.
-struct SourceFile<'a> {
-    level: &'static str,
-    name: &'a str,
-    text: &'a str,
-}
-
-impl SourceFile<'_> {
-    /// Each distinct problem once, in file order.
-    fn render(&self, mut problems: Vec<Problem>) -> Vec<String> {
-        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-        problems.dedup();
-        let secrets = Secrets::find(self.text);
-        problems.iter().map(|problem| problem.render(self, &secrets)).collect()
+/// Each distinct problem once, in file order. `level` is `error` or `warning`.
+fn render(level: &str, sources: &Sources, mut problems: Vec<Problem>) -> Vec<String> {
+    problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+    problems.dedup();
+    let mut rendered = Vec::new();
+    while let Some(first) = problems.first() {
+        let file = sources.file(first.span.as_ref().unwrap_or(&(0..0)));
+        let is_here = |problem: &Problem| {
+            let span = problem.span.as_ref();
+            span.is_none_or(|span| std::sync::Arc::ptr_eq(&sources.file(span), &file))
+        };
+        let rest = problems.iter().position(|problem| !is_here(problem));
+        let rest = problems.split_off(rest.unwrap_or(problems.len()));
+        let secrets = Secrets::find(&file);
+        rendered.extend(problems.iter().map(|problem| problem.render(level, &file, &secrets)));
+        problems = rest;
     }
+    rendered
 }
 
 /// One problem: a label under the span, and a hint.
@@ -63,6 +72,8 @@ pub(super) struct Problem {
     /// Then the line is shown up to the end of the caret: the rest can be a secret under a mistyped
     /// key.
     hides_rest: bool,
+    /// Then the problem is that a key is absent.
+    needs_key: bool,
 }
 
 impl From<Problem> for Vec<Problem> {
@@ -77,12 +88,17 @@ impl Problem {
         Self { span: Some(span.clone()), ..Self::whole_file(label) }
     }
 
+    /// A problem because another key is absent.
+    pub(super) fn needing(span: &Span, label: impl Into<String>) -> Self {
+        Self { needs_key: true, ..Self::at(span, label) }
+    }
+
     pub(super) fn empty(span: &Span) -> Self {
         Self::at(span, "must not be empty")
     }
 
     pub(super) fn whole_file(label: impl Into<String>) -> Self {
-        Self { span: None, label: label.into(), hint: None, hides_rest: false }
+        Self { span: None, label: label.into(), hint: None, hides_rest: false, needs_key: false }
     }
 
     pub(super) fn invalid_name(span: &Span, error: NameError) -> Self {
@@ -103,9 +119,21 @@ impl Problem {
     }
 
     /// Returns `true` if the text at the problem contains this word.
-    pub(super) fn covers(&self, word: &str, text: &str) -> bool {
-        let at = self.span.as_ref().and_then(|span| text.get(span.clone()));
-        at.is_some_and(|text| text.contains(word))
+    pub(super) fn covers(&self, word: &str, sources: &Sources) -> bool {
+        self.span.as_ref().is_some_and(|span| {
+            let file = sources.file(span);
+            file.text.get(file.local(span)).is_some_and(|text| text.contains(word))
+        })
+    }
+
+    /// The offset at which the problem begins.
+    pub(super) fn start(&self) -> Option<usize> {
+        self.span.as_ref().map(|span| span.start)
+    }
+
+    /// Returns `true` if the problem can be gone when this key, which has a mistake itself, is right.
+    pub(super) fn may_follow_from(&self, key: &str) -> bool {
+        self.needs_key || self.label.contains(&format!("`{key}`"))
     }
 
     /// Hides the line after the caret.
@@ -113,24 +141,20 @@ impl Problem {
         Self { hides_rest: true, ..self }
     }
 
-    fn render(&self, file: &SourceFile<'_>, secrets: &Secrets<'_>) -> String {
-        let SourceFile { level, name, text } = file;
+    fn render(&self, level: &str, file: &SourceFile, secrets: &Secrets<'_>) -> String {
+        // a name, a label or a hint can repeat a value
+        let [name, label] = [&file.name, &self.label].map(|text: &String| printable(text));
         let message = match &self.span {
-            None => format!("{level}: {name}: {}", self.label),
+            None => format!("{level}: {name}: {label}"),
             Some(span) => {
-                let position = SourcePosition::find(span, text, self.hides_rest);
-                let snippet = position.snippet(&self.label, secrets);
+                let span = file.local(span);
+                let position = SourcePosition::find(&span, &file.text, self.hides_rest);
+                let snippet = position.snippet(&label, secrets);
                 format!("{level}: {name}:{}:{}\n{snippet}", position.line, position.column)
             }
         };
-        self.hint.iter().fold(message, |message, hint| message + "\nhint: " + hint)
+        self.hint.iter().fold(message, |message, hint| message + "\nhint: " + &printable(hint))
     }
-}
-
-/// The line in which the span starts, counted from 1.
-pub(super) fn line_of(text: &str, span: &Span) -> usize {
-    let start = text.floor_char_boundary(span.start);
-    1 + text[..start].bytes().filter(|&b| b == b'\n').count()
 }
 
 /// A span as line, column and text.
@@ -155,7 +179,7 @@ impl<'a> SourcePosition<'a> {
         let end = text.ceil_char_boundary(span.end.min(line_end)).clamp(start, line_end);
         let until = if hides_rest { end } else { line_end };
         Self {
-            line: line_of(text, span),
+            line: 1 + text[..line_start].bytes().filter(|&b| b == b'\n').count(),
             column: 1 + text[line_start..start].chars().filter(|&c| c != '\u{feff}').count(),
             parts: [&text[line_start..start], &text[start..end], &text[end..until]],
             shown: line_start..until,
@@ -198,17 +222,27 @@ struct Secrets<'a> {
     /// The values of secret keys. Incomplete if the text is not TOML.
     spans: Vec<Span>,
     is_toml: bool,
+    format: Format,
 }
 
 impl<'a> Secrets<'a> {
-    fn find(text: &'a str) -> Self {
+    fn find(file: &'a SourceFile) -> Self {
+        let SourceFile { text, format, .. } = file;
+        if *format == Format::List {
+            return Self { text, spans: Vec::new(), is_toml: false, format: *format };
+        }
         let (document, errors) = DeTable::parse_recoverable(text);
-        Self { text, spans: secret_spans(document.get_ref()), is_toml: errors.is_empty() }
+        let spans = secret_spans(document.get_ref());
+        Self { text, spans, is_toml: errors.is_empty(), format: *format }
     }
 
     /// Returns `true` if this part of a line, from its beginning, can contain a secret.
     fn may_contain(&self, shown: &Span) -> bool {
         let line = &self.text[shown.clone()];
+        if self.format == Format::List {
+            // a login before a host; the `@` of a digest is none
+            return line.match_indices('@').any(|(at, _)| !line[at + 1..].starts_with("sha"));
+        }
         let overlaps = |secret: &Span| {
             secret.start < shown.end && shown.start < secret.end.max(secret.start + 1)
         };

@@ -10,7 +10,7 @@ mod upstream;
 use self::upstream::CachedUpstream;
 use super::{
     context::{FileContext, ReadCache, ReadDestination},
-    document::{Keys, Table},
+    document::{Keys, ReadTables, Table},
     policies,
     problem::Problem,
 };
@@ -29,7 +29,7 @@ const ACCESS: Keys = Keys {
 
 pub(super) fn read(
     table: &Table<'_>,
-    destinations: &[ReadDestination],
+    destinations: &ReadTables<ReadDestination>,
     file: &FileContext<'_>,
 ) -> Result<ReadCache, Problem> {
     let cached = upstream::read(table, destinations, file)?;

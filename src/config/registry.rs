@@ -4,10 +4,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use toml::de::DeTable;
+
 use super::{
     arn,
-    context::FileContext,
-    document::{Keys, Table, Text},
+    context::{FileContext, ReadDestination},
+    document::{Keys, ReadTables, Table, Text},
+    entry::{ImageKeys, registry_keys},
     problem::{Problem, Span},
     types::{CredentialSource, RegistryConfig},
 };
@@ -19,38 +22,67 @@ use crate::model::{
 const KEYS: Keys = Keys {
     title: "`[registry.\"…\"]`",
     names: "username password secret profile role_arn auth_host mirrors ca_file \
-        client_cert_file client_key_file plain_http reserve_pulls max_connections",
+        client_cert_file client_key_file plain_http reserve_pulls max_connections \
+        repository retag destinations on_conflict",
 };
 
-/// All registries of the file, by host. Appends the problem of each invalid one to `problems`.
-pub(super) fn read_all(
-    root: &Table<'_>,
-    file: &FileContext<'_>,
-    problems: &mut Vec<Problem>,
-) -> Result<BTreeMap<Host, RegistryConfig>, Problem> {
-    let mut registries = BTreeMap::new();
-    let mut spans: BTreeMap<Host, Span> = BTreeMap::new();
-    for (name, table) in root.named_tables("registry", &KEYS)? {
-        let add = || {
-            let host = name.get_ref().parse::<Host>();
-            let host = host.map_err(|error| Problem::invalid_name(&name.span(), error))?;
-            if let Some(first) = spans.get(&host) {
-                let label = format!("duplicate registry: line {} has it too", file.line_of(first));
-                return Err(Problem::at(&name.span(), label).hint("merge the two tables"));
-            }
-            registries.insert(host.clone(), read(&table?, &host, file)?);
-            spans.insert(host, name.span());
-            Ok(())
-        };
-        problems.extend(add().err());
-    }
-    Ok(registries)
+/// A registry, the keys that apply to its images, and its name.
+pub(super) struct ReadRegistry {
+    config: RegistryConfig,
+    keys: ImageKeys,
+    span: Span,
 }
 
-/// The valid hosts with their spans.
-pub(super) fn spans(root: &Table<'_>) -> Result<Vec<(Host, Span)>, Problem> {
-    let named = root.named_tables("registry", &KEYS)?.into_iter();
-    Ok(named.filter_map(|(name, _)| Some((name.get_ref().parse().ok()?, name.span()))).collect())
+/// All registries of the configuration.
+#[derive(Default)]
+pub(super) struct ReadRegistries {
+    pub(super) configs: BTreeMap<Host, RegistryConfig>,
+    pub(super) keys: BTreeMap<Host, ImageKeys>,
+    pub(super) spans: Vec<(Host, Span)>,
+}
+
+/// Reads all registries, and appends their mistakes to `problems`.
+pub(super) fn read_all(
+    root: &Table<'_>,
+    destinations: &ReadTables<ReadDestination>,
+    file: &FileContext<'_>,
+    problems: &mut Vec<Problem>,
+) -> ReadRegistries {
+    let mut registries = ReadRegistries::default();
+    let hint = format!("write {}", KEYS.title);
+    let named = match root.entries("registry", "a table") {
+        Ok(named) => named,
+        Err(problem) => {
+            problems.push(problem.hint(hint));
+            return registries;
+        }
+    };
+    for (name, value) in named {
+        let host = match name.get_ref().parse::<Host>() {
+            Ok(host) => host,
+            Err(error) => {
+                problems.push(Problem::invalid_name(&name.span(), error));
+                continue;
+            }
+        };
+        if let Some((_, first)) = registries.spans.iter().find(|(other, _)| *other == host) {
+            let label = format!("duplicate registry: line {} has it too", file.line_of(first));
+            problems.push(Problem::at(&name.span(), label).hint("merge the two tables"));
+            continue;
+        }
+        let none = DeTable::default();
+        let entries = value.get_ref().as_table().unwrap_or(&none);
+        let registry = file.attempt(entries, problems, || {
+            let table = root.open_value(value, &KEYS)?;
+            let keys = registry_keys(&table, destinations)?;
+            Ok(ReadRegistry { config: read(&table, &host, file)?, keys, span: name.span() })
+        });
+        let Some(ReadRegistry { config, keys, span }) = registry else { continue };
+        registries.configs.insert(host.clone(), config);
+        registries.keys.insert(host.clone(), keys);
+        registries.spans.push((host, span));
+    }
+    registries
 }
 
 fn read(table: &Table<'_>, host: &Host, file: &FileContext<'_>) -> Result<RegistryConfig, Problem> {
@@ -97,9 +129,9 @@ fn login(table: &Table<'_>) -> Result<Option<UserPassword>, Problem> {
         (Some(username), Some(password)) => {
             Ok(Some(UserPassword::new(username.to_string(), &*password)))
         }
-        (Some(only), None) => Err(Problem::at(&only.span, "`username` requires `password`")
+        (Some(only), None) => Err(Problem::needing(&only.span, "`username` requires `password`")
             .hint("add `password`, or remove `username`")),
-        (None, Some(only)) => Err(Problem::at(&only.span, "`password` requires `username`")
+        (None, Some(only)) => Err(Problem::needing(&only.span, "`password` requires `username`")
             .hint("add `username`, or remove `password`")),
         (None, None) => Ok(None),
     }
@@ -126,12 +158,18 @@ fn client_certificate(
         (Some(certificate), Some(key)) => (certificate, key),
         (None, None) => return Ok(None),
         (Some(only), None) => {
-            return Err(Problem::at(&only.span, "`client_cert_file` requires `client_key_file`")
-                .hint("add `client_key_file`, or remove `client_cert_file`"));
+            return Err(Problem::needing(
+                &only.span,
+                "`client_cert_file` requires `client_key_file`",
+            )
+            .hint("add `client_key_file`, or remove `client_cert_file`"));
         }
         (None, Some(only)) => {
-            return Err(Problem::at(&only.span, "`client_key_file` requires `client_cert_file`")
-                .hint("add `client_cert_file`, or remove `client_key_file`"));
+            return Err(Problem::needing(
+                &only.span,
+                "`client_key_file` requires `client_cert_file`",
+            )
+            .hint("add `client_cert_file`, or remove `client_key_file`"));
         }
     };
     let (pem, _) = certificates(&certificate, file)?;

@@ -3,18 +3,24 @@
 //! Ensures ECR's own limits. A setting that ECR would refuse is shown where it is written, before
 //! a repository is created.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
+
+use toml::de::DeTable;
 
 use super::{
     RepositoryRules,
-    context::FileContext,
+    context::{FileContext, ReadDestination, ReadEntry, Tables},
     document::{Keys, Table, Text},
+    images::MirrorTarget,
     policies,
     problem::{Problem, Span},
 };
 use crate::model::{
-    Create,
-    ecr_settings::{Encryption, Reconcile, RepositorySettings, TagMutability},
+    Create, Repository, RepositoryGlob,
+    ecr_settings::{Encryption, Reconcile, RepositoryOverride, RepositorySettings, TagMutability},
 };
 
 const KEYS: Keys = Keys {
@@ -22,6 +28,8 @@ const KEYS: Keys = Keys {
     names: "create reconcile tag_mutability exclusions scan_on_push encryption tags \
         lifecycle lifecycle_file policy policy_file",
 };
+
+const OVERRIDE: Keys = Keys { title: "`[repository.\"…\"]`", names: KEYS.names };
 
 const ENCRYPTION: Keys =
     Keys { title: "`encryption = { type = \"kms\", key = \"…\" }`", names: "type key" };
@@ -47,7 +55,117 @@ pub(super) fn read(
     let create = create(&table, &settings)?;
     let is_reconciled = table.switch("reconcile")?.unwrap_or_default();
     let reconcile = if is_reconciled { Reconcile::Always } else { Reconcile::Never };
-    Ok(RepositoryRules { create, reconcile, settings })
+    Ok(RepositoryRules { create, reconcile, settings, overrides: Vec::new() })
+}
+
+/// A `[repository."…"]`, and where it is written.
+pub(super) struct ReadOverride {
+    glob: RepositoryGlob,
+    span: Span,
+}
+
+/// Reads every `[repository."…"]` into the rules of each ECR destination.
+pub(super) fn overrides(
+    root: &Table<'_>,
+    destinations: &mut [ReadDestination],
+    file: &FileContext<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<ReadOverride> {
+    let named = root.entries("repository", "a table").unwrap_or_else(|problem| {
+        problems.push(problem.hint(format!("write {}", OVERRIDE.title)));
+        Vec::new()
+    });
+    let mut overrides = Vec::new();
+    for (name, value) in named {
+        let span = name.span();
+        let glob = match name.get_ref().parse::<RepositoryGlob>() {
+            Ok(glob) => glob,
+            Err(error) => {
+                problems.push(Problem::invalid_name(&span, error));
+                continue;
+            }
+        };
+        if !destinations.iter().any(|read| read.destination.is_ecr()) {
+            let label = "applies to ECR only, and no destination is ECR";
+            problems.push(Problem::at(&span, label).hint("remove the table"));
+            continue;
+        }
+        let none = DeTable::default();
+        let entries = value.get_ref().as_table().unwrap_or(&none);
+        for read in destinations.iter_mut().filter(|read| read.destination.is_ecr()) {
+            // a policy names accounts in the partition of the registry
+            let partition = read.destination.registry.ecr().map_or("aws", |ecr| ecr.partition());
+            let own = file.attempt(entries, problems, || {
+                read_override(&root.open_value(value, &OVERRIDE)?, &glob, file, partition)
+            });
+            read.destination.repositories.overrides.extend(own);
+        }
+        overrides.push(ReadOverride { glob, span });
+    }
+    overrides
+}
+
+fn read_override(
+    table: &Table<'_>,
+    glob: &RepositoryGlob,
+    file: &FileContext<'_>,
+    partition: &str,
+) -> Result<RepositoryOverride, Problem> {
+    if table.is_string("create")
+        && let Some(span) = table.span_of("create")
+    {
+        return Err(Problem::at(&span, "must be `true` or `false`")
+            .hint("write `create = \"on-push\"` in `[destination.repositories]`"));
+    }
+    let settings = settings(table, file, Some(partition), policies::REPOSITORY_LIFECYCLE)?;
+    let create = table.switch("create")?;
+    let reconcile = table.switch("reconcile")?;
+    Ok(RepositoryOverride {
+        glob: glob.clone(),
+        create: create.map(|create| if create { Create::Missing } else { Create::Never }),
+        reconcile: reconcile.map(|on| if on { Reconcile::Always } else { Reconcile::Never }),
+        settings,
+    })
+}
+
+/// Rejects two globs that are equally specific for one repository. Warns of those without a repository.
+pub(super) fn check_overrides(
+    overrides: &[ReadOverride],
+    entries: &[ReadEntry],
+    tables: &Tables<'_>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut used: BTreeSet<usize> = BTreeSet::new();
+    let targets = entries.iter().flat_map(|read| &read.entry.mirrored);
+    let is_ecr = |target: &&MirrorTarget| {
+        tables.destinations.read[target.destination.0].destination.is_ecr()
+    };
+    let repositories: BTreeSet<&Repository> =
+        targets.filter(is_ecr).map(|target| &target.repository).collect();
+    for repository in repositories {
+        let matching = overrides.iter().enumerate().filter(|(_, it)| it.glob.matches(repository));
+        let matching: Vec<(usize, &ReadOverride)> = matching.collect();
+        used.extend(matching.iter().map(|(index, _)| *index));
+        let longest = matching.iter().map(|(_, it)| it.glob.literal_length()).max();
+        let mut best = matching.iter().filter(|(_, it)| Some(it.glob.literal_length()) == longest);
+        if let (Some((_, first)), Some((_, second))) = (best.next(), best.next()) {
+            let line = tables.file.line_of(&first.span);
+            let label = format!("matches `{repository}`, as the table in line {line} does");
+            let hint = "write more of the name before the first `*` in one of the two";
+            problems.push(Problem::at(&second.span, label).hint(hint));
+        }
+    }
+    if !tables.file.wildcards.borrow().is_empty() {
+        // their repositories are not known yet
+        return problems;
+    }
+    let unused = overrides.iter().enumerate().filter(|(index, _)| !used.contains(index));
+    for (_, unused) in unused {
+        let label = "no image goes to a repository that matches";
+        let hint = "write the repository with the prefix of its destination, or remove the table";
+        tables.file.warn(Problem::at(&unused.span, label).hint(hint));
+    }
+    problems
 }
 
 /// The settings of a repository or of a creation template. `lifecycle_length` limits the lifecycle
@@ -118,7 +236,7 @@ fn mutability(table: &Table<'_>) -> Result<Option<TagMutability>, Problem> {
     let Some(is_mutable) = is_mutable else {
         return match table.span_of("exclusions") {
             None => Ok(None),
-            Some(span) => Err(Problem::at(&span, "`exclusions` requires `tag_mutability`")
+            Some(span) => Err(Problem::needing(&span, "`exclusions` requires `tag_mutability`")
                 .hint("add `tag_mutability = \"immutable\"`")),
         };
     };

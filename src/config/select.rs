@@ -23,22 +23,32 @@ pub(super) fn read(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
         return Err(Problem::empty(&table.span)
             .hint("write `select = { newest = 3 }`, or `select = { glob = [\"*\"] }` for all tags except pre-releases"));
     }
+    selection(&table).map(Some)
+}
+
+/// Reads the keys of `select` from the table of an image; `None` without one of them.
+pub(super) fn read_short(entry: &Table<'_>) -> Result<Option<Selection>, Problem> {
+    let is_written = KEYS.names.split_whitespace().any(|key| entry.span_of(key).is_some());
+    is_written.then(|| selection(entry)).transpose()
+}
+
+fn selection(table: &Table<'_>) -> Result<Selection, Problem> {
     let sort_keys = [("version", SortKey::Version), ("pushed", SortKey::Pushed)];
     let (newest, at_least) = (table.number("newest", 1)?, table.number("at_least", 0)?);
     let selection = Selection {
-        glob: globs(&table, "glob", "regex")?,
-        regex: regexes(&table, "regex")?,
+        glob: globs(table, "glob", "regex")?,
+        regex: regexes(table, "regex")?,
         semver: table.parsed("semver")?,
-        exclude: globs(&table, "exclude", "exclude_regex")?,
-        exclude_regex: regexes(&table, "exclude_regex")?,
+        exclude: globs(table, "exclude", "exclude_regex")?,
+        exclude_regex: regexes(table, "exclude_regex")?,
         newest: newest.map(|count| count as usize),
         by: table.choice("by", &sort_keys)?.unwrap_or_default(),
-        min_age: age(&table, "min_age")?,
-        max_age: age(&table, "max_age")?,
+        min_age: age(table, "min_age")?,
+        max_age: age(table, "max_age")?,
         at_least: at_least.map_or(1, |count| count as usize),
     };
-    check(&table, &selection)?;
-    Ok(Some(selection))
+    check(table, &selection)?;
+    Ok(selection)
 }
 
 /// Warns of globs that are regular expressions by their characters. `regex` is the key for these.

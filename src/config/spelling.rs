@@ -210,14 +210,16 @@ pub(super) fn unused_registries(
     entries: &[ReadEntry],
     tables: &Tables<'_>,
 ) -> Vec<Problem> {
-    if entries.is_empty() {
+    if entries.is_empty() && tables.file.wildcards.borrow().is_empty() {
         // the file is for `copy`, or for the cache
         return Vec::new();
     }
-    let destinations = tables.destinations.iter();
+    let destinations = tables.destinations.read.iter();
     let destinations = destinations.filter_map(|read| read.destination.registry.host());
     let destinations: BTreeSet<&Host> = destinations.collect();
-    let sources: BTreeSet<&Host> = entries.iter().map(|read| &read.entry.host).collect();
+    let wildcards = tables.file.wildcards.borrow();
+    let mut sources: BTreeSet<&Host> = entries.iter().map(|read| &read.entry.host).collect();
+    sources.extend(wildcards.iter().map(|wildcard| &wildcard.host));
     let mut used = sources.clone();
     used.extend(&destinations);
     let mirrors = registries.iter().filter(|(host, _)| used.contains(host));

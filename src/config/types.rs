@@ -8,6 +8,9 @@ use url::Url;
 use super::{
     document::{in_backticks, nearest},
     images::Entry,
+    samples::NamingSample,
+    source::SourceFile,
+    wildcard::Wildcard,
 };
 use crate::model::{
     DestinationId, Error, Host, Kind, Location, Rates, Repository, Result, UserPassword,
@@ -24,9 +27,17 @@ pub struct Config {
     /// Connection settings of sources and destinations; other registries have the defaults.
     pub(crate) registries: BTreeMap<Host, RegistryConfig>,
     pub entries: Vec<Entry>,
+    /// The images of the configuration: `[[image]]` tables, lines of `[images]`, repositories of lists.
+    pub(crate) written: usize,
+    /// An image of each naming rule.
+    pub(crate) samples: Vec<NamingSample>,
     pub caches: Vec<Cache>,
     /// The processes that share the pull limit of a source; others have it for themselves.
     pub(crate) pull_shares: BTreeMap<Host, NonZeroU32>,
+    /// The sources whose repositories are not known yet. The entries are without them.
+    pub(crate) wildcards: Vec<Wildcard>,
+    /// The files of the configuration if it has wildcards, to read them again.
+    pub(crate) files: Vec<Arc<SourceFile>>,
     /// Printable blocks; each begins with `warning: FILE:LINE:COLUMN`.
     pub warnings: Vec<String>,
 }

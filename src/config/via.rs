@@ -2,8 +2,8 @@
 
 use super::{
     context::{ReadDestination, Tables},
-    destination::by_name,
-    document::{Table, Text},
+    document::Text,
+    entry::{ImageKeys, Level},
     images::{CacheTarget, MirrorTarget},
     problem::{Problem, Span},
 };
@@ -15,39 +15,38 @@ use crate::model::{
 #[derive(Default)]
 pub(super) struct Routes {
     pub(super) mirrored: Vec<MirrorTarget>,
+    /// The naming rule of each mirrored target; `None` for the default.
+    pub(super) rules: Vec<Option<Span>>,
     pub(super) cached: Vec<CacheTarget>,
 }
 
-/// The value of `via` and where it is written: the source's span if it is in `[defaults]`.
-pub(super) struct RouteKey {
-    pub(super) via: Delivery,
-    pub(super) span: Span,
+/// The value of `via` and where it is written: the source's span if it is in a more general table.
+struct RouteKey {
+    via: Delivery,
+    span: Span,
 }
 
-/// Keys that do not apply to a cached image.
-const MIRROR_KEYS: [&str; 3] = ["repository", "retag", "flatten"];
-
 pub(super) fn read(
-    table: &Table<'_>,
     source: &Text,
     reference: &Reference,
-    route: &RouteKey,
+    keys: &ImageKeys,
     tables: &Tables<'_>,
 ) -> Result<Routes, Problem> {
-    let mirror_key = MIRROR_KEYS.iter().find_map(|key| Some((key, table.span_of(key)?)));
-    if let (Delivery::PullThrough, Some((key, span))) = (route.via, mirror_key) {
+    let route = RouteKey {
+        via: keys.via.as_ref().map(|via| via.value).unwrap_or_default(),
+        span: match &keys.via {
+            Some(via) if via.level == Level::Entry => via.span.clone(),
+            _ => source.span.clone(),
+        },
+    };
+    if let (Delivery::PullThrough, Some((key, span))) = (route.via, keys.of_mirrored()) {
         let hint =
             format!("remove `{key}`: ECR caches an image unchanged, below the rule's prefix");
-        return Err(Problem::conflict(&span, "`via = \"pull-through\"`").hint(hint));
+        return Err(Problem::conflict(span, "`via = \"pull-through\"`").hint(hint));
     }
-    let written = table.text("repository")?;
-    let repository =
-        written.as_ref().map_or_else(|| Ok(reference.repository.clone()), Text::parse)?;
-    let text = written.as_ref().unwrap_or(source);
-    let destinations = match table.list("destinations")? {
-        Some(names) => by_name(&names, tables.destinations)?,
-        None => (0..tables.destinations.len()).map(DestinationId).collect(),
-    };
+    let all = || (0..tables.destinations.read.len()).map(DestinationId).collect();
+    let destinations = keys.destinations.as_ref();
+    let destinations = destinations.map_or_else(all, |setting| setting.value.clone());
     let mut routes = Routes::default();
     for destination in destinations {
         let cached = match route.via {
@@ -63,13 +62,29 @@ pub(super) fn read(
                 routes.cached.push(target);
             }
             (None, Delivery::PullThrough) => {
-                return Err(uncovered(route, &reference.host, destination, tables));
+                if tables.has_all_caches {
+                    return Err(uncovered(&route, &reference.host, destination, tables));
+                }
             }
             (None, Delivery::Mirror | Delivery::Auto) => {
-                let read = &tables.destinations[destination.0];
-                let repository =
-                    prefixed(&repository, read).map_err(|error| text.problem(error))?;
+                let read = &tables.destinations.read[destination.0];
+                let rule = match &keys.repository {
+                    Some(rule) if rule.level > Level::Destination => Some(rule),
+                    general => read.rule.as_ref().or(general.as_ref()),
+                };
+                let repository = match rule {
+                    Some(rule) => rule.value.apply(&reference.host, &reference.repository),
+                    None => Ok(reference.repository.clone()),
+                };
+                let repository = repository.and_then(|repository| prefixed(&repository, read));
+                let repository = repository.map_err(|error| match rule {
+                    Some(rule) => {
+                        rule.problem_of("the name from `repository`", &source.span, error)
+                    }
+                    None => source.problem(error),
+                })?;
                 routes.mirrored.push(MirrorTarget { destination, repository });
+                routes.rules.push(rule.map(|rule| rule.span.clone()));
             }
         }
     }
@@ -101,7 +116,7 @@ fn uncovered(
     destination: DestinationId,
     tables: &Tables<'_>,
 ) -> Problem {
-    let read = &tables.destinations[destination.0];
+    let read = &tables.destinations.read[destination.0];
     let line = tables.file.line_of(&read.registry);
     if read.destination.registry.ecr().is_none() {
         let label =

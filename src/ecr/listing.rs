@@ -42,6 +42,25 @@ pub(crate) fn tags<'a>(
     stream::try_unfold(Some(PageToken::first(action)), page).boxed()
 }
 
+/// The repositories of the account.
+pub(crate) async fn repositories(api: &Api, account: &str) -> Result<Vec<Repository>> {
+    let action = "DescribeRepositories";
+    let mut token = PageToken::first(action);
+    let mut repositories = Vec::new();
+    loop {
+        let answer = api.call(action, |ecr| {
+            let request = ecr.describe_repositories().registry_id(account).max_results(PAGE);
+            request.set_next_token(token.current()).send()
+        });
+        let answer = answer.await?;
+        let names = answer.repositories().iter().filter_map(|it| it.repository_name());
+        repositories.extend(names.filter_map(|name| name.parse().ok()));
+        if !token.advance(answer.next_token)? {
+            return Ok(repositories);
+        }
+    }
+}
+
 fn tags_of(image: &ImageDetail) -> Vec<Listed> {
     let digest = image.image_digest().and_then(|digest| digest.parse().ok());
     let pushed = image.image_pushed_at().and_then(|at| SystemTime::try_from(*at).ok());

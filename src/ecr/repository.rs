@@ -84,7 +84,7 @@ impl EcrRepositories {
     pub(crate) async fn ensure(&self, repository: &Repository) -> Result<()> {
         let cache = self.cache(repository);
         let exists = cache.exists.get_or_try_init(|| async {
-            let result = match self.written.create {
+            let result = match self.written.of(repository).create {
                 Create::Unclaimed | Create::OnPush
                     if self.prefix_rules.creates_on_push(repository).await =>
                 {
@@ -105,7 +105,7 @@ impl EcrRepositories {
 
     async fn create(&self, repository: &Repository) -> Result<()> {
         let problem = format!("cannot create repository `{repository}`");
-        match self.api.create(repository, &self.written.settings).await {
+        match self.api.create(repository, &self.written.of(repository).settings).await {
             Ok(created) => self.put_policies(repository, created).await,
             // a role that may not create can still push to an existing repository
             Err(error) if error.kind() == Kind::Denied => match self.api.describe(repository).await {
@@ -123,7 +123,7 @@ impl EcrRepositories {
     /// puts only those that an empty repository lacks: this run may have created it and lost the
     /// answer.
     async fn put_policies(&self, repository: &Repository, created: bool) -> Result<()> {
-        let RepositorySettings { lifecycle, policy, .. } = self.written.settings.clone();
+        let RepositorySettings { lifecycle, policy, .. } = self.written.of(repository).settings;
         if lifecycle.is_none() && policy.is_none() {
             return Ok(());
         }
@@ -187,12 +187,12 @@ impl EcrRepositories {
         presence: Presence,
         apply: Apply,
     ) -> Result<Reconciled> {
-        let written = &self.written.settings;
-        let creates_policies = self.written.create.is_ours()
-            && (written.lifecycle.is_some() || written.policy.is_some());
-        let differences = match (self.written.reconcile, presence) {
+        let RepositoryRules { create, reconcile, settings, .. } = self.written.of(repository);
+        let creates_policies =
+            create.is_ours() && (settings.lifecycle.is_some() || settings.policy.is_some());
+        let differences = match (reconcile, presence) {
             (_, Presence::Missing) => return Ok(Reconciled::default()),
-            (Reconcile::Always, _) => self.compare(repository).await,
+            (Reconcile::Always, _) => self.compare(repository, &settings).await,
             (Reconcile::Never, Presence::Empty) if creates_policies => {
                 self.missing_policies(repository).await
             }
@@ -217,9 +217,12 @@ impl EcrRepositories {
         Ok(Reconciled { changes: Vec::from_iter(changes), warnings })
     }
 
-    async fn compare(&self, repository: &Repository) -> Result<Differences> {
+    async fn compare(
+        &self,
+        repository: &Repository,
+        written: &RepositorySettings,
+    ) -> Result<Differences> {
         let _permit = self.calls.acquire().await.expect("never closed");
-        let written = &self.written.settings;
         let mut current = CurrentSettings::default();
         let needs_description = written.mutability.is_some()
             || written.scan_on_push.is_some()
@@ -245,7 +248,7 @@ impl EcrRepositories {
         if !self.api.is_empty(repository).await? {
             return Ok(Differences::default());
         }
-        let RepositorySettings { lifecycle, policy, .. } = self.written.settings.clone();
+        let RepositorySettings { lifecycle, policy, .. } = self.written.of(repository).settings;
         let mut missing = RepositorySettings { lifecycle, policy, ..Default::default() };
         let mut current = CurrentSettings::default();
         match self.api.read_policies(repository, &missing, &mut current).await {

@@ -110,6 +110,14 @@ pub(super) fn account_statements(accounts: &[&AccountSettings]) -> Vec<Value> {
     statements
 }
 
+/// The rules of the repositories that are created: those of the destination, and those of repositories
+/// with their own.
+fn created_with(push: &PushGrant) -> impl Iterator<Item = RepositoryRules> {
+    let own = push.repositories.iter().filter(|_| !push.rules.overrides.is_empty());
+    let own = own.map(|repository| push.rules.of(repository));
+    std::iter::once(push.rules.clone()).chain(own).filter(|rules| rules.create.is_ours())
+}
+
 /// The statements for repositories that are created with customer-managed KMS keys.
 ///
 /// A policy cannot name an alias as a resource: an alias becomes a condition on the keys of its
@@ -119,8 +127,9 @@ pub(super) fn account_statements(accounts: &[&AccountSettings]) -> Vec<Value> {
 pub(super) fn key_statements(pushes: &[PushGrant]) -> Vec<Value> {
     let mut keys: BTreeSet<String> = BTreeSet::new();
     let mut aliases: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for push in pushes.iter().filter(|push| push.rules.create.is_ours()) {
-        let key = push.rules.settings.encryption.as_ref().and_then(|encryption| encryption.key());
+    for (push, rules) in pushes.iter().flat_map(|push| created_with(push).map(move |it| (push, it)))
+    {
+        let key = rules.settings.encryption.as_ref().and_then(|encryption| encryption.key());
         let Some(key) = key else { continue };
         let (registry, partition) = (&push.registry, push.registry.partition());
         let scope = format!("arn:{partition}:kms:{}:{}", registry.region(), registry.account());

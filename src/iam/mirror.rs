@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    model::{Create, DestinationId, Repository},
+    model::{Create, DestinationId, Repository, ecr_settings::RepositoryRules},
     pull_through::changes,
 };
 
@@ -62,8 +62,8 @@ fn mirror(
     let mut grants = Grants::default();
     for push in pushes {
         general.extend(push_registry_actions(push));
-        let actions = push_actions(push);
         for repository in &push.repositories {
+            let actions = push_actions(push, &push.rules.of(repository));
             grants.add(&push.registry, repository.as_str(), &actions);
         }
         for repository in &push.restored {
@@ -111,7 +111,10 @@ fn push_registry_actions(push: &PushGrant) -> Actions {
     if !push.repositories.is_empty() || push.rules.create != Create::Never {
         general.insert("ecr:DescribePullThroughCacheRules");
     }
-    if matches!(push.rules.create, Create::Unclaimed | Create::OnPush) {
+    let may_match_template =
+        |rules: &RepositoryRules| matches!(rules.create, Create::Unclaimed | Create::OnPush);
+    let mut of_repositories = push.repositories.iter().map(|repository| push.rules.of(repository));
+    if may_match_template(&push.rules) || of_repositories.any(|rules| may_match_template(&rules)) {
         general.insert("ecr:DescribeRepositoryCreationTemplates");
     }
     // a sync asks once whether ECR mounts blobs, also if it has one repository
@@ -122,10 +125,10 @@ fn push_registry_actions(push: &PushGrant) -> Actions {
     general
 }
 
-/// The actions on each repository that a push needs.
-fn push_actions(push: &PushGrant) -> Actions {
+/// The actions that a push needs on a repository with these rules.
+fn push_actions(push: &PushGrant, rules: &RepositoryRules) -> Actions {
     let mut actions = Actions::from(PUSH);
-    actions.extend(actions::repository_actions(&push.rules));
+    actions.extend(actions::repository_actions(rules));
     if push.mounts {
         actions.extend(PULL);
     }
@@ -149,8 +152,8 @@ pub(crate) fn destination_actions(config: &Config, id: DestinationId) -> Destina
         return DestinationActions::default();
     };
     let mut actions = push_registry_actions(&push);
-    if !push.repositories.is_empty() {
-        actions.extend(push_actions(&push));
+    for repository in &push.repositories {
+        actions.extend(push_actions(&push, &push.rules.of(repository)));
     }
     if !push.restored.is_empty() {
         actions.insert(RESTORE);

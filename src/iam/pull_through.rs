@@ -182,7 +182,7 @@ fn reconcile_actions(cache: &Cache) -> Option<Actions> {
         ..template.settings.clone()
     };
     let (create, reconcile) = (Create::Never, Reconcile::Always);
-    let rules = RepositoryRules { create, reconcile, settings };
+    let rules = RepositoryRules { create, reconcile, settings, ..RepositoryRules::default() };
     let mut actions = actions::repository_actions(&rules);
     actions.insert("ecr:DeleteRepositoryPolicy");
     Some(actions)

@@ -6,13 +6,56 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
-use super::image::Create;
+use super::{image::Create, names::Repository, repository_glob::RepositoryGlob};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RepositoryRules {
     pub create: Create,
     pub reconcile: Reconcile,
     pub settings: RepositorySettings,
+    /// Rules of some repositories, which precede those above.
+    pub overrides: Vec<RepositoryOverride>,
+}
+
+/// Rules of the repositories that match. Those that are `None` or empty are those of the destination.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RepositoryOverride {
+    pub glob: RepositoryGlob,
+    pub create: Option<Create>,
+    pub reconcile: Option<Reconcile>,
+    pub settings: RepositorySettings,
+}
+
+impl RepositoryRules {
+    /// The rules of one repository, without overrides. Of the overrides that match, the most specific
+    /// one applies, and the first of equally specific ones.
+    pub(crate) fn of(&self, repository: &Repository) -> Self {
+        let mut rules = Self { overrides: Vec::new(), ..self.clone() };
+        let matching = self.overrides.iter().filter(|it| it.glob.matches(repository));
+        // the last of equal ones is the maximum
+        let Some(own) = matching.rev().max_by_key(|it| it.glob.literal_length()) else {
+            return rules;
+        };
+        let RepositorySettings { mutability, scan_on_push, encryption, tags, lifecycle, policy } =
+            own.settings.clone();
+        let general = &mut rules.settings;
+        general.mutability = mutability.or(general.mutability.take());
+        general.scan_on_push = scan_on_push.or(general.scan_on_push);
+        general.encryption = encryption.or(general.encryption.take());
+        general.tags.extend(tags);
+        general.lifecycle = lifecycle.or(general.lifecycle.take());
+        general.policy = policy.or(general.policy.take());
+        rules.reconcile = own.reconcile.unwrap_or(rules.reconcile);
+        rules.create = match (own.create, rules.create) {
+            (Some(create), _) => create,
+            // a creation template would not apply these settings
+            (None, Create::Unclaimed | Create::OnPush) if !own.settings.is_empty() => {
+                Create::Missing
+            }
+            (None, create) => create,
+        };
+        rules
+    }
 }
 
 /// The policy for existing repositories with other settings.

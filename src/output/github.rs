@@ -28,8 +28,9 @@ pub(crate) fn annotate_error(screen: &Screen, error: &Error) {
     }
 }
 
-/// Annotates the failed and drifted images of a run of this configuration file.
-pub(crate) fn annotate_report(screen: &Screen, file: &str, report: &Report) {
+/// Annotates the failed and drifted images of a run of this configuration file; `None` if the
+/// configuration is in no file.
+pub(crate) fn annotate_report(screen: &Screen, file: Option<&str>, report: &Report) {
     if is_runner() {
         let failed = |row: &&Row| matches!(row.outcome, Outcome::Failed | Outcome::Drifted);
         let rows = report.images.iter().filter(failed);
@@ -45,10 +46,17 @@ fn write(out: &mut dyn Write, commands: impl Iterator<Item = String>) -> io::Res
 }
 
 /// The command for an image: its source, its error and the fix.
-fn image(file: &str, row: &Row) -> String {
+fn image(file: Option<&str>, row: &Row) -> String {
     let parts = [row.error.as_deref(), row.hint.as_deref()].into_iter().flatten();
     let text: Vec<&str> = [row.source.as_str()].into_iter().chain(parts).collect();
-    command(&[("file", file)], &text.join("\n"))
+    let file: Vec<_> = file.map(|file| ("file", file)).into_iter().collect();
+    command(&file, &text.join("\n"))
+}
+
+/// Returns `true` for the path of a file: other parts of a configuration come from standard input or
+/// a variable.
+pub(crate) fn is_file(name: &str) -> bool {
+    !["-", "standard input"].contains(&name) && !name.starts_with("env:")
 }
 
 /// A command for each problem of a configuration's message: blocks that begin with
@@ -65,7 +73,11 @@ fn problems<'a>(text: &'a str, hint: Option<&'a str>) -> impl Iterator<Item = St
                 let lines = rest.lines().skip(1);
                 let lines = lines.map(|line| line.trim_start_matches([' ', '|', '^']));
                 let text: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-                command(&[("file", file), ("line", &line), ("col", &column)], &text.join("\n"))
+                let properties = [("file", file), ("line", &line), ("col", &column)];
+                match is_file(file) {
+                    true => command(&properties, &text.join("\n")),
+                    false => command(&[], &format!("{head}\n{}", text.join("\n"))),
+                }
             }
             _ => {
                 let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
@@ -99,12 +111,18 @@ mod tests {
     fn a_problem_of_the_configuration_points_at_its_line() {
         let text = "conf/a,b.toml:7:13\n7 | platforms = [\"arm\"]\n  |              ^^^^^ not a platform, 100%\nhint: write `linux/arm64`\n\n\
             error: mirror.toml:9:1\n9 | (not shown: it may hold a secret)\n  | unknown key\n\
+            error: teams/b.txt:2:1\n2 | A:1\n  | ^^^ has uppercase letters\n\n\
+            error: standard input:3:4\n3 | x\n  |    ^ unknown key\n\n\
+            error: env:CONFIG:3:4\n3 | x\n  |    ^ unknown key\n\n\
             error: mirror.toml: the configuration is empty\nhint: start from `mirror.toml.example`";
         assert_eq!(
             problems(text, None).collect::<Vec<_>>(),
             [
                 "::error file=conf/a%2Cb.toml,line=7,col=13::not a platform, 100%25%0Ahint: write `linux/arm64`",
                 "::error file=mirror.toml,line=9,col=1::unknown key",
+                "::error file=teams/b.txt,line=2,col=1::has uppercase letters",
+                "::error::standard input:3:4%0Aunknown key",
+                "::error::env:CONFIG:3:4%0Aunknown key",
                 "::error::mirror.toml: the configuration is empty%0Ahint: start from `mirror.toml.example`",
             ]
         );
@@ -115,7 +133,7 @@ mod tests {
         let mut report = report();
         let row = &mut report.images[4];
         row.error = Some("404\r\n::add-path::/evil\u{1b}[2J".to_owned());
-        let command = image("mirror.toml", row);
+        let command = image(Some("mirror.toml"), row);
         assert_eq!(
             command,
             "::error file=mirror.toml::docker.io/library/gone:1%0A404%0A::add-path::/evil[2J%0Acheck that the tag exists"

@@ -33,6 +33,7 @@ mod read_body;
 mod redact;
 mod redirect;
 mod referrers;
+pub(crate) mod repository_list;
 mod scope;
 mod source;
 mod tag_page;

@@ -228,7 +228,7 @@ impl<'a> RepositoryClient<'a> {
     /// Fetches one page of another API, and remembers the indexes that it names.
     async fn numbered_page(&self, listing: &NumberedListing, page: usize) -> Result<NumberedPage> {
         let url = (listing.url)(&self.scope.repository, page);
-        let mut fetched = self.other_api(&url, listing.parse).await?;
+        let mut fetched = other_api(self.registry, &url, listing.parse).await?;
         self.registry.index_listings.remember(mem::take(&mut fetched.indexes));
         Ok(fetched)
     }
@@ -246,28 +246,8 @@ impl<'a> RepositoryClient<'a> {
         let (repository, tag, index) = (self.scope.repository.clone(), tag.clone(), index.clone());
         let url = (api.url)(&repository, &tag);
         let wanted = TaggedIndex { repository, tag, index };
-        let fetch = || self.other_api(&url, api.parse);
+        let fetch = || other_api(self.registry, &url, api.parse);
         self.registry.index_listings.entries(&wanted, &self.registry.context, fetch).await
-    }
-
-    /// Asks another API of the registry: one attempt, without credentials.
-    async fn other_api<T>(
-        &self,
-        url: &str,
-        parse: fn(&[u8]) -> serde_json::Result<T>,
-    ) -> Result<T> {
-        let registry = self.registry;
-        let url = Url::parse(url).expect("a repository's name and a tag fit into a URL");
-        let subject = registry.subject(&Method::GET, &url);
-        let (request, pool) = (Request::new(Method::GET, url), ConnectionPool::Calls);
-        let sent = registry.transport.send(pool, request, &registry.context, &subject).await?;
-        if !sent.status().is_success() {
-            return Err(registry.rejected(sent, &subject, Operation::Read, None).await.error);
-        }
-        let stall = registry.context.policy.stall.read;
-        let body = read_body(sent, PAGE_LIMIT, &subject, stall).await?;
-        let problem = || format!("{subject}: the response is not a list");
-        parse(&body).map_err(|cause| Error::new(Kind::Protocol, problem()).because(cause))
     }
 
     /// The error for a list that is longer than any real one.
@@ -275,6 +255,25 @@ impl<'a> RepositoryClient<'a> {
         let (host, repository) = (&self.registry.host, &self.scope.repository);
         Error::new(Kind::Protocol, format!("{host}/{repository} has more than {limit} {items}"))
     }
+}
+
+/// Asks another API of the registry: one attempt, without credentials.
+pub(crate) async fn other_api<T>(
+    registry: &Registry,
+    url: &str,
+    parse: fn(&[u8]) -> serde_json::Result<T>,
+) -> Result<T> {
+    let url = Url::parse(url).expect("a repository's name and a tag fit into a URL");
+    let subject = registry.subject(&Method::GET, &url);
+    let (request, pool) = (Request::new(Method::GET, url), ConnectionPool::Calls);
+    let sent = registry.transport.send(pool, request, &registry.context, &subject).await?;
+    if !sent.status().is_success() {
+        return Err(registry.rejected(sent, &subject, Operation::Read, None).await.error);
+    }
+    let stall = registry.context.policy.stall.read;
+    let body = read_body(sent, PAGE_LIMIT, &subject, stall).await?;
+    let problem = || format!("{subject}: the response is not a list");
+    parse(&body).map_err(|cause| Error::new(Kind::Protocol, problem()).because(cause))
 }
 
 /// A page, and the URL of the next one.

@@ -5,6 +5,7 @@
 
 use super::{
     artifact_registry, hub, quay,
+    repository_list::{self, NamespaceApi},
     tag_page::{ListedIndexes, NumberedPage, ParseTags},
 };
 use crate::model::{Host, Repository, Tag};
@@ -25,6 +26,8 @@ pub(crate) struct PublicRegistry {
     pub(crate) docker_config_key: Option<&'static str>,
     /// A tag listing with digests and push times.
     pub(crate) tag_listing: Option<ListingApi>,
+    /// A list of the repositories of a namespace.
+    pub(crate) namespaces: Option<NamespaceApi>,
 }
 
 /// A tag listing with digests and push times.
@@ -62,6 +65,7 @@ const OTHER: PublicRegistry = PublicRegistry {
     is_metered: false,
     docker_config_key: None,
     tag_listing: None,
+    namespaces: None,
 };
 
 static TABLE: [PublicRegistry; 5] = [
@@ -77,6 +81,7 @@ static TABLE: [PublicRegistry; 5] = [
             tags_per_page: 1,
             one_tag: Some(OneTagApi { url: hub::tag_url, parse: hub::parse_tag }),
         })),
+        namespaces: Some(repository_list::HUB),
     },
     PublicRegistry {
         hosts: &["quay.io"],
@@ -86,6 +91,7 @@ static TABLE: [PublicRegistry; 5] = [
             tags_per_page: 4,
             one_tag: None,
         })),
+        namespaces: Some(repository_list::QUAY),
         ..OTHER
     },
     PublicRegistry {

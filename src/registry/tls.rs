@@ -49,7 +49,7 @@ pub(super) fn client_config(
     let platform = Verifier::new_with_extra_roots(roots, Arc::clone(&provider));
     let verifier = PinningVerifier {
         platform: platform.map_err(SetupError::Trust)?,
-        pinned: trusted.0.clone(),
+        pinned: Arc::clone(&trusted.0),
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -80,7 +80,7 @@ pub(super) fn trusting_nothing() -> Result<ClientConfig, SetupError> {
 #[derive(Debug)]
 struct PinningVerifier {
     platform: Verifier,
-    pinned: Vec<CertificateDer<'static>>,
+    pinned: Arc<[CertificateDer<'static>]>,
 }
 
 impl ServerCertVerifier for PinningVerifier {

@@ -66,8 +66,12 @@ impl CopyRequest {
             destinations: vec![target],
             registries,
             entries: Vec::new(),
+            written: 0,
+            samples: Vec::new(),
             caches: Vec::new(),
             pull_shares: BTreeMap::new(),
+            wildcards: Vec::new(),
+            files: Vec::new(),
             warnings: Vec::new(),
         };
         Ok(Self { config, image })

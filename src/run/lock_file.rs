@@ -105,13 +105,18 @@ impl LockFile {
     pub(crate) fn images(&self, config: &Config, entries: &[&Entry]) -> Result<Vec<Image>> {
         let mut images = Vec::new();
         for entry in entries.iter().filter(|entry| !entry.mirrored.is_empty()) {
-            images.extend(self.images_of(entry)?);
+            let own = self.images_of(entry)?.into_iter();
+            images.extend(own.map(|image| (image, entry.on_conflict)));
         }
-        let all: Vec<&Image> = images.iter().collect();
-        match between_listed(config, &all).into_iter().next() {
-            Some((_, problem)) => Err(Error::new(Kind::Configuration, problem)),
-            None => Ok(images),
+        let all: Vec<_> = images.iter().map(|(image, policy)| (image, *policy)).collect();
+        let overlaps = between_listed(config, &all);
+        if let Some((_, problem)) = overlaps.problems(config, &all).into_iter().next() {
+            return Err(Error::new(Kind::Configuration, problem));
         }
+        let mut images: Vec<Image> = images.into_iter().map(|(image, _)| image).collect();
+        overlaps.remove_from(&mut images);
+        images.retain(|image| !image.targets.is_empty());
+        Ok(images)
     }
 
     fn images_of(&self, entry: &Entry) -> Result<Vec<Image>> {

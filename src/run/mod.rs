@@ -17,3 +17,4 @@ pub(crate) mod select_images;
 pub(crate) mod shards;
 pub mod sync;
 pub(crate) mod warm;
+pub(crate) mod wildcards;

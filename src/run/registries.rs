@@ -29,6 +29,7 @@ use crate::{
     registry::{
         ConnectionSettings, Credentials, Network, Registry, Scheme, Transport, check_proxies,
         list_tags,
+        repository_list::list_repositories,
         transport::{ConnectionPool, authority},
     },
     remote::{MaxWait, Pages, RetryPolicy, SideContexts},
@@ -69,6 +70,14 @@ impl ListableSource {
                 listing::tags(Arc::clone(api), Some(account.clone()), repository)
             }
             None => list_tags(&self.registry, repository, query),
+        }
+    }
+
+    /// The repositories of the registry, at least those of the namespace.
+    pub(super) async fn repositories(&self, namespace: &Repository) -> Result<Vec<Repository>> {
+        match &self.ecr {
+            Some((api, account)) => listing::repositories(api, account).await,
+            None => list_repositories(&self.registry, namespace).await,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! would write the same tag all fail before the first of them is written.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     sync::Arc,
     time::SystemTime,
@@ -15,12 +15,12 @@ use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 
 use super::registries::{ListableSource, Registries};
 use crate::{
-    config::{CacheTarget, Config, Entry, Tags, between_listed},
+    config::{CacheTarget, Config, Entry, Tags, between_listed, target_reference},
     engine::{self, SourceEndpoint},
     model::{
         DestinationId, Digest, Error, Host, Image, Kind, Listed, Repository, Result, Selection,
         Tag, TagOrDigest, Target,
-        event::{Event, Observer},
+        event::{Event, Observer, Silent},
         outcome::{Outcome, Row},
         select::{SelectedTags, Selector, SkippedTag, TagSelection},
     },
@@ -116,7 +116,7 @@ pub(crate) async fn select_images<'a>(
             Err(error) => items.push(SelectedItem::Rows(failed(entry_rows(config, entry), &error))),
         }
     }
-    Ok(reject_collisions(config, items))
+    Ok(settle_overlaps(config, items, observer))
 }
 
 /// The digest that a destination gets of an image that is pinned to one; `None` without a pin. Reads
@@ -147,9 +147,13 @@ pub(crate) async fn pinned_digest(
 }
 
 /// The items of these entries; `None` if one of them needs a request.
-pub(crate) fn select_offline<'a>(entries: &[&'a Entry]) -> Option<Vec<SelectedItem<'a>>> {
+pub(crate) fn select_offline<'a>(
+    config: &Config,
+    entries: &[&'a Entry],
+) -> Option<Vec<SelectedItem<'a>>> {
     let items: Option<Vec<Vec<_>>> = entries.iter().map(|entry| entry_offline(entry)).collect();
-    Some(items?.into_iter().flatten().collect())
+    // `check` has warned of the overlaps that are known without a request
+    Some(settle_overlaps(config, items?.into_iter().flatten().collect(), &Silent))
 }
 
 fn entry_offline(entry: &Entry) -> Option<Vec<SelectedItem<'_>>> {
@@ -326,23 +330,57 @@ async fn image(entry: &Entry, source: &ListableSource, tag: &Tag) -> Result<Imag
     })
 }
 
-/// Replaces all images that would write the same tag by rows with the error.
-fn reject_collisions<'a>(config: &Config, items: Vec<SelectedItem<'a>>) -> Vec<SelectedItem<'a>> {
+/// Leaves each image once, however often it is selected. Replaces images that would write the same tag
+/// by rows with the error, unless the first one wins.
+fn settle_overlaps<'a>(
+    config: &Config,
+    mut items: Vec<SelectedItem<'a>>,
+    observer: &dyn Observer,
+) -> Vec<SelectedItem<'a>> {
     let images = items.iter().filter_map(|item| match item {
-        SelectedItem::Image(item) => Some(&item.image),
+        SelectedItem::Image(item) => Some((&item.image, item.entry.on_conflict)),
         SelectedItem::Cached(_) | SelectedItem::Rows(_) => None,
     });
-    let problems = between_listed(config, &images.collect::<Vec<_>>());
+    let images: Vec<_> = images.collect();
+    let overlaps = between_listed(config, &images);
+    let problems = overlaps.problems(config, &images);
+    for overlap in &overlaps.yielded {
+        let (first, later) = (&images[overlap.first].0.origin, images[overlap.later].0);
+        let target = target_reference(config, &later.targets[overlap.target]);
+        let text = format!("not mirrored to {target}: {first} is the first for this tag");
+        observer.observe(&Event::Warning {
+            subject: later.origin.to_string(),
+            text,
+            is_in_report: false,
+        });
+    }
+    overlaps.remove_from(items.iter_mut().filter_map(|item| match item {
+        SelectedItem::Image(item) => Some(&mut item.image),
+        SelectedItem::Cached(_) | SelectedItem::Rows(_) => None,
+    }));
+    let mut warmed = HashSet::new();
     let mut index = 0;
     let check = |item| {
-        let SelectedItem::Image(item) = item else { return item };
+        let item = match item {
+            SelectedItem::Image(item) => item,
+            SelectedItem::Cached(item) => {
+                let target = item.target;
+                let key = (target.destination, target.repository.clone(), item.at.clone());
+                return warmed.insert(key).then_some(SelectedItem::Cached(item));
+            }
+            rows @ SelectedItem::Rows(_) => return Some(rows),
+        };
         index += 1;
-        let Some(problem) = problems.get(&(index - 1)) else { return SelectedItem::Image(item) };
-        let error = Error::new(Kind::Configuration, problem.clone())
-            .hint("give one of them another `repository` or `retag`");
-        SelectedItem::Rows(failed(image_rows(config, &item.image, &item.source), &error))
+        if let Some(problem) = problems.get(&(index - 1)) {
+            let error = Error::new(Kind::Configuration, problem.clone()).hint(
+                "give one of them another `repository` or `retag`, or write `on_conflict = \"first\"`",
+            );
+            let rows = image_rows(config, &item.image, &item.source);
+            return Some(SelectedItem::Rows(failed(rows, &error)));
+        }
+        (!item.image.targets.is_empty()).then_some(SelectedItem::Image(item))
     };
-    items.into_iter().map(check).collect()
+    items.into_iter().filter_map(check).collect()
 }
 
 fn failed(rows: Vec<Row>, error: &Error) -> Vec<Row> {

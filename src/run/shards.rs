@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    config::{AccountSettings, Config, DestinationConfig, Entry, Tags},
+    config::{AccountSettings, Config, DestinationConfig, Entry, Tags, Wildcard},
     model::{
         Digest, Host, Platforms, Result,
         outcome::{Report, ReportShard},
@@ -31,9 +31,19 @@ const BYTES_OF_A_PLATFORM: u64 = 4 << 20;
 pub(crate) struct Division<'a> {
     /// Divides the entries with these names or sources only.
     pub(crate) only: &'a [String],
+    /// The sources with a `*`. Each is one group, whatever it lists.
+    pub(crate) wildcards: &'a [Wildcard],
     /// Weighs by the bytes of this report.
     pub(crate) by: Option<&'a Report>,
     pub(crate) pulls: ShardPulls,
+}
+
+impl<'a> Division<'a> {
+    /// The source with a `*` that the entry may come from, and its number.
+    fn wildcard(&self, entry: &Entry) -> Option<(usize, &'a Wildcard)> {
+        let mut wildcards = self.wildcards.iter().enumerate();
+        wildcards.find(|(_, wildcard)| wildcard.covers(&entry.host, &entry.repository))
+    }
 }
 
 /// The part of a configuration that one shard mirrors.
@@ -57,9 +67,9 @@ impl Part {
         division: Division<'_>,
     ) -> Result<(Config, Self)> {
         let entries: Vec<&Entry> = config.only(division.only)?;
-        let groups = groups(&config, &entries, division.by);
+        let groups = groups(&config, &entries, division);
         let shards = assign(groups, shard.of);
-        let configuration = fingerprint(&config, &entries, division.by);
+        let configuration = fingerprint(&config, &entries, division);
         let own = &shards[shard.index as usize - 1];
         let mut users = Users::default();
         for (index, assigned) in shards.iter().enumerate() {
@@ -157,8 +167,9 @@ fn repositories(entry: &Entry) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The connected components of the entries over the repositories that they share.
-fn groups(config: &Config, entries: &[&Entry], by: Option<&Report>) -> Vec<Group> {
-    let weights = weights(entries, by);
+fn groups(config: &Config, entries: &[&Entry], division: Division<'_>) -> Vec<Group> {
+    let weights = weights(entries, division.by);
+    let mut weighed = BTreeSet::new();
     let mut components = Components::default();
     let mut owners: HashMap<String, usize> = HashMap::new();
     for (at, entry) in entries.iter().enumerate() {
@@ -167,20 +178,28 @@ fn groups(config: &Config, entries: &[&Entry], by: Option<&Report>) -> Vec<Group
         let targets = repositories(entry).map(|(id, repository)| {
             format!("to {}/{repository}", config.destinations[id].registry)
         });
-        for key in targets.chain([source]) {
+        let wildcard = division.wildcard(entry).map(|(number, _)| format!("wildcard {number}"));
+        for key in targets.chain([source]).chain(wildcard) {
             components.join(at, *owners.entry(key).or_insert(at));
         }
     }
     let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
     for (at, entry) in entries.iter().enumerate() {
-        let name = format!("{}/{}", entry.host, entry.repository);
+        // the repositories of a source with a `*` change, its group does not
+        let (name, weight) = match division.wildcard(entry) {
+            Some((number, wildcard)) => {
+                let weight = if weighed.insert(number) { wildcard.at_most().into() } else { 0 };
+                (format!("{}/{}", wildcard.host, wildcard.namespace), weight)
+            }
+            None => (format!("{}/{}", entry.host, entry.repository), weights[at]),
+        };
         let group = groups.entry(components.root(at)).or_insert_with(|| Group {
             name: name.clone(),
             weight: 0,
             entries: Vec::new(),
         });
         group.name = name.min(std::mem::take(&mut group.name));
-        group.weight += weights[at];
+        group.weight += weight;
         group.entries.push(at);
     }
     groups.into_values().collect()
@@ -267,12 +286,16 @@ fn platforms(entry: &Entry) -> u64 {
 }
 
 /// The digest of everything that decides the assignment and the images. Names no secret.
-fn fingerprint(config: &Config, entries: &[&Entry], by: Option<&Report>) -> Digest {
+fn fingerprint(config: &Config, entries: &[&Entry], division: Division<'_>) -> Digest {
+    let Division { wildcards, by, .. } = division;
+    let entries: Vec<&Entry> =
+        entries.iter().copied().filter(|it| division.wildcard(it).is_none()).collect();
     let destinations: Vec<String> = (config.destinations.iter())
         .map(|to| format!("{} {} {:?} {:?}", to.name, to.registry, to.rates, to.repositories))
         .collect();
-    let weights = by.map(|report| weights(entries, Some(report)));
-    Digest::of(format!("{entries:?} {destinations:?} {weights:?}").as_bytes())
+    let weights = by.map(|report| weights(&entries, Some(report)));
+    let text = format!("{entries:?} {wildcards:?} {destinations:?} {weights:?}");
+    Digest::of(text.as_bytes())
 }
 
 /// Like `shard 2/8: 104 of 833 groups, weight 1,248 (mean 1,250, heaviest 1,252)`.

@@ -16,6 +16,7 @@ use super::{
     registries::Registries,
     select_images::{self, CacheItem, SelectedItem},
     warm::CacheWarmer,
+    wildcards,
 };
 use crate::{
     config::{Config, Entry},
@@ -50,12 +51,20 @@ impl Default for SyncOptions {
 pub async fn sync(config: &Config, options: &SyncOptions) -> Result<Report> {
     let registries =
         Registries::open(options.sandbox.as_deref(), config, options.transfers).await?;
-    let request = SyncRequest {
-        config,
-        images: ImagesToSync::all(config),
-        options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: options.transfers },
+    let mirror = async {
+        let config = &wildcards::expand(&registries, config.clone()).await?;
+        let request = SyncRequest {
+            config,
+            images: ImagesToSync::all(config),
+            options: Options {
+                mode: Mode::Mirror,
+                check: Check::Tags,
+                transfers: options.transfers,
+            },
+        };
+        run(&registries, request, Arc::new(Silent), &Shutdown::default()).await
     };
-    let report = run(&registries, request, Arc::new(Silent), &Shutdown::default()).await;
+    let report = mirror.await;
     registries.close().await;
     report
 }

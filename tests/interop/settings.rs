@@ -50,6 +50,7 @@ fn rules() -> RepositoryRules {
             lifecycle: Some(json!({ "rules": [rule] })),
             policy: Some(json!({ "Version": "2012-10-17", "Statement": [statement] })),
         },
+        ..RepositoryRules::default()
     }
 }
 

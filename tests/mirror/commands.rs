@@ -80,7 +80,7 @@ fn check_and_images_work_without_a_registry() {
     fs::write(home.path().join("mirror.toml"), include_str!("../../mirror.toml.example")).unwrap();
     let checked = run(home.path(), &["check"]);
     assert_eq!(checked.status, Some(0), "{}", checked.talk);
-    assert_eq!(checked.out, "mirror.toml: 9 images and 1 selection to 1 destination\n");
+    assert_eq!(checked.out, "ok: 9 entries, 1 destination; 9 images and 1 selection\n");
 
     let listed = run(home.path(), &["images", "--json", "--only", "cache"]);
     let listing: Value = serde_json::from_str(&listed.out).unwrap();
@@ -110,7 +110,7 @@ fn check_and_plan_warn_of_likely_mistakes_and_succeed() {
     let warning = "warning: mirror.toml:6:18\n6 | tag_mutability = \"immutable\"\n";
     let checked = run(home.path(), &["check"]);
     assert_eq!(checked.status, Some(0), "{}", checked.talk);
-    assert_eq!(checked.out, "mirror.toml: 0 images to 1 destination, 1 cache\n");
+    assert_eq!(checked.out, "ok: 0 entries, 1 destination, 1 cache; 0 images\n");
     assert!(checked.talk.starts_with(warning), "{}", checked.talk);
     assert!(
         checked.talk.contains("\nhint: write `tag_mutability = \"mutable\"`"),

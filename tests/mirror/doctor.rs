@@ -306,6 +306,30 @@ async fn the_command_runs_in_the_sandbox_and_its_options_select_checks() {
     assert_eq!(doctor(&["-c", "missing.toml"]).status, Some(2));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_repositories_of_a_namespace_have_checks() {
+    let home = tempfile::tempdir().unwrap();
+    let text = |excluded: &str| {
+        format!(
+            "[[destination]]\nregistry = \"{ECR}\"\n\
+             [images]\n\"quay.io/coreos/*\" = {{ newest = 1, at_most = 20, \
+             exclude_repositories = [\"{excluded}\"] }}\n"
+        )
+    };
+    let doctor = ["doctor", "--sandbox=state", "--json", "--only", "source", "--only", "clock"];
+    for (excluded, status, expected) in [("none", 0, "quay.io"), ("*", 1, "")] {
+        fs::write(home.path().join("mirror.toml"), text(excluded)).unwrap();
+        let ended = run(home.path(), &doctor);
+        let document: Value = serde_json::from_str(&ended.out).unwrap();
+        let checks = document["checks"].as_array().unwrap();
+        let source = checks.iter().find(|check| check["id"] == "source");
+        let subject = source.and_then(|check| check["subject"].as_str()).unwrap_or_default();
+        assert_eq!((ended.status, subject), (Some(status), expected), "{document}{}", ended.talk);
+        assert!(checks.iter().any(|check| check["id"] == "clock"), "{document}");
+        assert_eq!(ended.talk.contains("matches none of"), status == 1, "{}", ended.talk);
+    }
+}
+
 #[test]
 fn warnings_fail_a_strict_run_only() {
     let home = tempfile::tempdir().unwrap();

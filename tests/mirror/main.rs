@@ -54,6 +54,7 @@ mod selection;
 mod settings;
 mod shards;
 mod sharing;
+mod shorthand;
 mod signals;
 mod signatures;
 mod soak;

@@ -31,7 +31,7 @@ struct Table {
     keys: &'static [(&'static str, &'static str)],
 }
 
-const TABLES: [Table; 18] = [
+const TABLES: [Table; 25] = [
     Table { definition: "", before: "", keys: &[("destination", "[{ registry = 'r.example' }]")] },
     Table { definition: "destination", before: "[[destination]]", keys: &[REGISTRY] },
     Table { definition: "repositories", before: "[destination.repositories]", keys: &[] },
@@ -69,10 +69,33 @@ const TABLES: [Table; 18] = [
     },
     Table { definition: "defaults", before: "[defaults]", keys: &[] },
     Table {
+        definition: "repositoryOverride",
+        before: "[repository.'a/*']",
+        keys: &[("tag_mutability", "'mutable'")],
+    },
+    Table {
         definition: "image",
         before: "[[image]]",
         keys: &[("source", "'nginx'"), ("tags", "['1']")],
     },
+    Table {
+        definition: "image",
+        before: "[[image]]",
+        keys: &[("source", "'quay.io/a/*'"), ("tags", "['1']"), ("at_most", "5")],
+    },
+    Table { definition: "shortImage", before: "[images.nginx]", keys: &[("tags", "'1'")] },
+    Table {
+        definition: "shortImage",
+        before: "[images.'quay.io/a/*']",
+        keys: &[("newest", "3"), ("at_most", "5")],
+    },
+    Table {
+        definition: "retag",
+        before: "[[image]]\nsource = 'nginx'\ntags = ['1']\n[image.retag]",
+        keys: &[("from", "'^a'"), ("to", "'b'")],
+    },
+    Table { definition: "list", before: "[[list]]", keys: &[("file", "'images.txt'")] },
+    Table { definition: "include", before: "[[include]]", keys: &[("file", "'included.toml'")] },
     Table {
         definition: "select",
         before: "[[image]]\nsource = 'nginx'\n[image.select]",

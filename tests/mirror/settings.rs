@@ -247,6 +247,27 @@ async fn a_repository_is_created_with_the_configured_settings_and_then_not_chang
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repository_has_the_settings_of_the_table_that_matches_it() {
+    let world = World::new().await;
+    let own = format!(
+        "{SETTINGS}[repository.\"mirror/al*\"]\ntag_mutability = \"mutable\"\nscan_on_push = false\n\
+         [repository.\"mirror/*\"]\nscan_on_push = true\n"
+    );
+    world.run(&["sync"], &own).await.succeeded();
+    let mut settings = expected();
+    settings["mutability"] = json!("MUTABLE");
+    settings["exclusions"] = json!([]);
+    settings["scan_on_push"] = json!(false);
+    assert_eq!(world.settings().await, settings);
+    let reconciled =
+        own.replace("scan_on_push = false\n", "scan_on_push = true\nreconcile = true\n");
+    let plan = world.run(&["plan"], &reconciled).await.succeeded();
+    assert!(plan.out.contains("(scan_on_push: false → true)"), "{}", plan.out);
+    let sync = world.run(&["sync"], &reconciled).await.succeeded();
+    assert_eq!(sync.writes, ["PutImageScanningConfiguration"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drift_is_shown_by_plan_and_reverted_by_sync_only_with_reconcile() {
     let world = World::new().await;
     world.run(&["sync"], SETTINGS).await.succeeded();

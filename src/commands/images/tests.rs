@@ -6,7 +6,7 @@ use super::*;
 use crate::config::CacheTarget;
 
 fn listed(config: &Config, entries: &[&Entry]) -> (Vec<ImageRow>, Vec<Error>) {
-    let items = select_offline(entries).unwrap();
+    let items = select_offline(config, entries).unwrap();
     let rows = rows(config, items, async |item| Ok(item.entry.pin().cloned()));
     rows.now_or_never().expect("nothing waits")
 }

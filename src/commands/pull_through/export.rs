@@ -9,7 +9,7 @@ use crate::{
     },
     commands::{
         iam::exported_policies,
-        shared::{read_config, with_registries},
+        shared::{read_config, read_expanded_config, with_registries},
     },
     model::Result,
     output::{Screen, changes, file},
@@ -44,7 +44,7 @@ async fn terraform(
     destinations: &[String],
     policies: &[PolicyExport],
 ) -> Result<u8> {
-    let config = read_config(global)?;
+    let config = read_expanded_config(global).await?;
     let policies = exported_policies(&config, policies)?;
     let sites = sites(&config, destinations)?;
     let goal = Goal::SetUpFromNothing;

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{Global, pull_through::WarmArgs},
-    commands::shared::{mirror, print_report, read_config},
+    commands::shared::{mirror, print_report, read_expanded_config},
     engine::{Check, Mode, Options},
     model::Result,
     output::Screen,
@@ -17,7 +17,7 @@ use crate::{
 const TRANSFERS: usize = 1;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Result<u8> {
-    let mut config = read_config(global)?;
+    let mut config = read_expanded_config(global).await?;
     for destination in &mut config.destinations {
         // it is for the identity that mirrors
         destination.account.pull_time_exclusion = None;

@@ -73,7 +73,7 @@ pub(super) fn secret_settings(
     let UpstreamCredentials::Written { .. } = credentials else {
         let label = "requires `credentials`: only then is the secret written";
         return Err(
-            Problem::at(&secret.span, label).hint("remove `secret`, or write `credentials`")
+            Problem::needing(&secret.span, label).hint("remove `secret`, or write `credentials`")
         );
     };
     let description = secret.word("description")?;
@@ -135,7 +135,7 @@ fn login(table: &Table<'_>, cached: &CachedUpstream) -> Result<UpstreamCredentia
         (None, None) => {
             let label = "requires `credentials` or `secret_arn`: ECR caches this upstream only with a login";
             let login = login_of(cached.upstream);
-            Err(Problem::at(&cached.span, label)
+            Err(Problem::needing(&cached.span, label)
                 .hint(format!("add {} with {login}", WRITTEN.title)))
         }
     }

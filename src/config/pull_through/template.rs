@@ -53,7 +53,7 @@ pub(super) fn read(
     let is_kms = settings.encryption.as_ref().is_some_and(|it| *it != Encryption::Aes256);
     if let (None, true, Some(span)) = (&role_arn, is_kms, table.span_of("encryption")) {
         let label = "requires a `role_arn`, with which ECR creates the repositories";
-        return Err(Problem::at(&span, label).hint(ROLE));
+        return Err(Problem::needing(&span, label).hint(ROLE));
     }
     Ok(TemplateSettings { settings, role_arn, description, reconcile })
 }

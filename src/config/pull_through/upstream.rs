@@ -5,7 +5,7 @@ use crate::{
         arn::{self, Arn},
         context::{FileContext, ReadDestination},
         destination::by_name,
-        document::{Table, Text, in_backticks, nearest},
+        document::{ReadTables, Table, Text, in_backticks, nearest},
         problem::{Problem, Span},
     },
     model::{DestinationId, EcrHost, Host, pull_through::Upstream},
@@ -26,7 +26,7 @@ pub(super) struct CacheRegistry {
     pub(super) id: DestinationId,
     pub(super) host: EcrHost,
     /// The line of the file in which it is written.
-    pub(super) line: usize,
+    pub(super) line: String,
 }
 
 impl CachedUpstream {
@@ -37,7 +37,7 @@ impl CachedUpstream {
 
 pub(super) fn read(
     table: &Table<'_>,
-    destinations: &[ReadDestination],
+    destinations: &ReadTables<ReadDestination>,
     file: &FileContext<'_>,
 ) -> Result<CachedUpstream, Problem> {
     let (upstream, span) = upstream(table)?;
@@ -97,7 +97,7 @@ fn url(table: &Table<'_>, upstream: Upstream, span: &Span) -> Result<String, Pro
         _ => PLAIN_NAME,
     };
     let Some(text) = text else {
-        return Err(Problem::at(span, format!("`{name}` requires a `url`")).hint(hint));
+        return Err(Problem::needing(span, format!("`{name}` requires a `url`")).hint(hint));
     };
     let host: Host = text.parse()?;
     let label = format!("is not a host of `{name}` that ECR can cache");
@@ -111,16 +111,17 @@ const PLAIN_NAME: &str = "write the host name that is neither FIPS nor dual-stac
 /// The registries of `destinations`; without the key, all ECR registries.
 fn registries(
     table: &Table<'_>,
-    destinations: &[ReadDestination],
+    destinations: &ReadTables<ReadDestination>,
     file: &FileContext<'_>,
 ) -> Result<Vec<CacheRegistry>, Problem> {
     let registry = |id: DestinationId| {
-        let read = &destinations[id.0];
+        let read = &destinations.read[id.0];
         let host = read.destination.registry.ecr()?;
         Some(CacheRegistry { id, host, line: file.line_of(&read.registry) })
     };
     let Some(names) = table.list("destinations")? else {
-        let all: Vec<_> = (0..destinations.len()).map(DestinationId).filter_map(registry).collect();
+        let all: Vec<_> =
+            (0..destinations.read.len()).map(DestinationId).filter_map(registry).collect();
         if all.is_empty() {
             let label = "no destination has the host name of an ECR registry";
             return Err(Problem::at(&table.span, label).hint(NOT_ECR));

@@ -3,6 +3,7 @@
 mod problems;
 mod pull_through;
 mod selections;
+mod shorthand;
 
 use std::{fs, path::PathBuf};
 
@@ -331,9 +332,11 @@ fn the_example_is_valid_as_it_is_and_with_every_key_enabled() {
     {
         fs::copy(self::directory().join(from), directory.path().join(to)).unwrap();
     }
+    fs::write(directory.path().join("images.txt"), "quay.io/a/b:1\n").unwrap();
+    fs::write(directory.path().join("team-a.toml"), "[images]\n\"quay.io/a/c\" = \"1\"\n").unwrap();
     let whole = Config::parse("example", &whole.join("\n"), directory.path(), &unset);
     let whole = whole.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((whole.entries.len(), whole.registries.len(), whole.caches.len()), (11, 3, 1));
+    assert_eq!((whole.entries.len(), whole.registries.len(), whole.caches.len()), (17, 3, 1));
     // registries that no image uses
     let [private, ecr] = &whole.warnings[..] else { panic!("{:?}", whole.warnings) };
     assert!(private.contains("[registry.\"registry.corp.example:5000\"]"), "{private}");

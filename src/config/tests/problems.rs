@@ -45,7 +45,7 @@ fn every_warning_points_at_its_value_and_is_not_an_error() {
 fn an_unreadable_file_is_an_error_with_a_hint() {
     let directory = tempfile::tempdir().unwrap();
     let load = |name: &str| {
-        let shown = Config::load(&directory.path().join(name), &unset).unwrap_err().to_string();
+        let shown = Config::load(&[directory.path().join(name)], &unset).unwrap_err().to_string();
         shown.replace(&format!("{}/", directory.path().display()), "")
     };
     assert_eq!(
@@ -115,6 +115,12 @@ fn control_characters_are_not_printed() {
 const PIECES: &[&str] = &[
     "[[destination]]",
     "[[image]]",
+    "[images]",
+    "[[list]]",
+    "[[include]]",
+    "[repository.\"*\"]",
+    "file",
+    "on_conflict",
     "[defaults]",
     "[[pull_through]]",
     "[pull_through.template]",

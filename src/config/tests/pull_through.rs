@@ -312,7 +312,7 @@ fn the_examples_are_valid_short_and_without_warnings() {
     let mut shown: Vec<&str> = Vec::new();
     for upstream in Upstream::all() {
         let path = directory.join(upstream.name()).with_extension("toml");
-        let config = Config::load(&path, &environment).unwrap_or_else(|error| panic!("{error}"));
+        let config = Config::load(&[&path], &environment).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.warnings, [] as [&str; 0], "{}", path.display());
         assert!(config.caches.iter().any(|cache| cache.upstream == upstream));
         let text = fs::read_to_string(&path).unwrap();
@@ -324,7 +324,7 @@ fn the_examples_are_valid_short_and_without_warnings() {
     let text = fs::read_to_string(directory.join("docker-hub.toml")).unwrap();
     assert!(text.lines().count() <= 12);
     let hub =
-        Config::load(&directory.join("docker-hub.toml"), &environment).unwrap().caches.remove(0);
+        Config::load(&[directory.join("docker-hub.toml")], &environment).unwrap().caches.remove(0);
     assert!(matches!(hub.credentials, UpstreamCredentials::Written { .. }));
     assert!(hub.template.unwrap().settings.lifecycle.is_some());
     assert!(hub.access.unwrap().organization.is_some());

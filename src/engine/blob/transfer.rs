@@ -2,7 +2,10 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use futures::future::{join, join_all};
+use futures::{
+    FutureExt,
+    future::{join, join_all},
+};
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
@@ -126,7 +129,8 @@ impl<S: Source> Transfers<'_, S> {
         let TargetClaim { target, mut claim } = claim;
         loop {
             claim = match claim {
-                Claim::Carry(carrier) => return self.mount(blob, target, carrier).await,
+                // boxed: hundreds of blobs wait here, and a request's future has 17 KiB
+                Claim::Carry(carrier) => return self.mount(blob, target, carrier).boxed().await,
                 Claim::Placed => {
                     self.limits.present.add(1);
                     return None;

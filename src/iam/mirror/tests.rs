@@ -213,7 +213,7 @@ fn only_configured_settings_are_granted() {
     ] {
         let case = format!("{create:?} {reconcile:?}");
         let mut push = push(EU, &["a"], create);
-        push.rules = RepositoryRules { create, reconcile, settings };
+        push.rules = RepositoryRules { create, reconcile, settings, ..RepositoryRules::default() };
         let document = mirror(&[push], &[], &[], &[], &NONE);
         let granted = document["Statement"][1]["Action"].as_array().unwrap();
         let mut wanted: Vec<String> = PUSH.iter().map(|action| (*action).to_owned()).collect();

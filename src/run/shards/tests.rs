@@ -77,7 +77,7 @@ proptest! {
         }
         // the heaviest exceeds the lightest by at most one group
         let entries: Vec<&Entry> = config.entries.iter().collect();
-        let groups = groups(&config, &entries, None);
+        let groups = groups(&config, &entries, Division::default());
         let most = groups.iter().map(|group| group.weight).max().unwrap();
         let weights = assign(groups, NonZeroU32::new(of).unwrap());
         let weights = weights.iter().map(|shard| shard.weight);
@@ -119,7 +119,8 @@ fn long_list(images: usize) -> Config {
 fn the_heaviest_of_eight_shards_has_at_most_a_tenth_more_than_the_mean() {
     let config = long_list(2_500);
     let entries: Vec<&Entry> = config.entries.iter().collect();
-    let shards = assign(groups(&config, &entries, None), NonZeroU32::new(8).unwrap());
+    let shards =
+        assign(groups(&config, &entries, Division::default()), NonZeroU32::new(8).unwrap());
     let weights: Vec<u64> = shards.iter().map(|shard| shard.weight).collect();
     let mean = weights.iter().sum::<u64>() as f64 / 8.0;
     assert!(*weights.iter().max().unwrap() as f64 <= 1.1 * mean, "{weights:?}");

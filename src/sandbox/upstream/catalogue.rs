@@ -77,7 +77,6 @@ pub(crate) fn is_listed(host: &str, repository: &str) -> bool {
     entry(host, repository).is_some()
 }
 
-#[cfg(test)]
 pub(crate) fn repositories() -> impl Iterator<Item = (&'static str, &'static str)> {
     entries().map(|entry| (entry.host, entry.repository))
 }

@@ -38,7 +38,7 @@ struct RecentRepositories {
 
 impl RecentRepositories {
     /// Bytes of made images that are kept.
-    const KEPT: usize = 48 << 20;
+    const KEPT: usize = 32 << 20;
 
     /// Moves the repository to the end. Returns those to forget.
     fn record(&mut self, used: &Shared, bytes: usize) -> Vec<Shared> {
@@ -215,6 +215,18 @@ impl Content {
         } else {
             Visibility::Public
         }
+    }
+
+    /// The repositories of the host that the catalogue lists or that were added, sorted.
+    pub(super) fn repositories(&self, host: &str) -> Vec<String> {
+        let listed = catalogue::repositories().filter(|(own, _)| *own == host);
+        let mut names: Vec<String> = listed.map(|(_, name)| name.to_owned()).collect();
+        let known = self.repositories.lock().clone();
+        let added = known.into_iter().filter(|((own, _), it)| own == host && it.lock().has_added);
+        names.extend(added.map(|((_, name), _)| name));
+        names.sort();
+        names.dedup();
+        names
     }
 
     fn has_added(&self, host: &str, name: &str) -> bool {

@@ -36,6 +36,9 @@ pub(crate) async fn hub(content: &Arc<Content>, address: &Address, request: &Par
     if let ["v2", "namespaces", namespace, "repositories", name, "tags", tag] = parts.as_slice() {
         return hub_one_tag(content, format!("{namespace}/{name}"), (*tag).to_owned()).await;
     }
+    if let ["v2", "namespaces", namespace, "repositories"] = parts.as_slice() {
+        return hub_repositories(content, address, namespace, &request.uri);
+    }
     let repository = match parts.as_slice() {
         ["v2", "namespaces", namespace, "repositories", name, "tags"]
         | ["v2", "repositories", namespace, name, "tags"] => format!("{namespace}/{name}"),
@@ -54,6 +57,40 @@ pub(crate) async fn hub(content: &Arc<Content>, address: &Address, request: &Par
     let next = tag_page.has_more.then(|| page(request_page.page + 1));
     let TagPage { count, rows, .. } = tag_page;
     ok(&json!({ "count": count, "next": next, "previous": previous, "results": rows }))
+}
+
+/// The names of a namespace's repositories, without the namespace.
+fn names_below(content: &Content, host: &str, namespace: &str) -> Vec<String> {
+    let names = content.repositories(host).into_iter().filter_map(|name| {
+        let (own, name) = name.rsplit_once('/')?;
+        (own == namespace).then(|| name.to_owned())
+    });
+    names.collect()
+}
+
+fn hub_repositories(content: &Content, address: &Address, namespace: &str, uri: &Uri) -> Response {
+    let names = names_below(content, "docker.io", namespace);
+    let PageRequest { page, size } = PageRequest::read(uri, "page_size", 10);
+    let start = (page - 1).saturating_mul(size).min(names.len());
+    let end = (start + size).min(names.len());
+    let row = |name: &String| json!({ "namespace": namespace, "name": name });
+    let rows: Vec<Value> = names[start..end].iter().map(row).collect();
+    let next = (end < names.len())
+        .then(|| address.url(&format!("{}?page={}&page_size={size}", uri.path(), page + 1)));
+    ok(&json!({ "count": names.len(), "next": next, "previous": null, "results": rows }))
+}
+
+/// Quay's `listRepos`: the token of the next page is the number of repositories before it.
+fn quay_repositories(content: &Content, uri: &Uri) -> Response {
+    let namespace = query(uri, "namespace").unwrap_or_default();
+    let names = names_below(content, "quay.io", &namespace);
+    let start = query(uri, "next_page").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let start = names.len().min(start);
+    let end = names.len().min(start + LARGEST_PAGE);
+    let row = |name: &String| json!({ "namespace": namespace, "name": name, "is_public": true });
+    let rows: Vec<Value> = names[start..end].iter().map(row).collect();
+    let next = (end < names.len()).then(|| end.to_string());
+    ok(&json!({ "repositories": rows, "next_page": next }))
 }
 
 async fn hub_one_tag(content: &Arc<Content>, repository: String, name: String) -> Response {
@@ -91,6 +128,9 @@ fn hub_tag(content: &Content, repository: &str, tag: &Tagged) -> Value {
 
 pub(crate) async fn quay(content: &Arc<Content>, request: &Parts) -> Response {
     let path = request.uri.path().trim_end_matches('/');
+    if path == "/api/v1/repository" {
+        return quay_repositories(content, &request.uri);
+    }
     let repository =
         path.strip_prefix("/api/v1/repository/").and_then(|rest| rest.strip_suffix("/tag"));
     let Some(repository) = repository else { return not_found() };

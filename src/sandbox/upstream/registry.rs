@@ -60,9 +60,7 @@ impl Upstream {
         let (repository, resource) = match Route::read(&registry.path) {
             Ok(Route::Repository(repository, resource)) => (repository, resource),
             Ok(Route::Base) => return self.base(address, &registry.host, request),
-            Ok(Route::Catalog) => {
-                return Refusal::unknown("UNSUPPORTED", "there is no catalogue").into_response();
-            }
+            Ok(Route::Catalog) => return self.catalog(&registry.host, request),
             Err(route_error) => return Refusal::from(route_error).into_response(),
         };
         let scope = UpstreamRequest {
@@ -85,6 +83,20 @@ impl Upstream {
             Resource::Tags => self.tags(&scope).await,
             Resource::Referrers(digest) => self.referrers(&scope, &digest).await,
             Resource::Uploads | Resource::Upload(_) => Refusal::unsupported().into_response(),
+        }
+    }
+
+    /// Answers `_catalog`: every repository that has listed tags. Docker Hub and Quay have none.
+    fn catalog(&self, host: &str, request: &Parts) -> Response {
+        if ["docker.io", "quay.io"].contains(&host) {
+            return Refusal::unknown("UNSUPPORTED", "there is no catalogue").into_response();
+        }
+        match distribution::page(self.content.repositories(host), &request.uri) {
+            Ok(page) => {
+                let body = json!({ "repositories": page.names });
+                distribution::json_page(&body, &page, &request.uri)
+            }
+            Err(refused) => refused.into_response(),
         }
     }
 

@@ -32,8 +32,9 @@ impl Schema {
 
     /// The schema behind a reference.
     fn resolve(&self, schema: &Value) -> &Value {
-        let name = schema.as_str().and_then(|path| path.strip_prefix("#/definitions/"));
-        self.definition(name.unwrap_or_else(|| panic!("not a definition: {schema}")))
+        let path = schema.as_str().and_then(|path| path.strip_prefix('#'));
+        let found = path.and_then(|path| self.0.pointer(path));
+        found.unwrap_or_else(|| panic!("not a definition: {schema}"))
     }
 
     /// The words that the schema lists as values.

@@ -1,0 +1,123 @@
+//! `source = "quay.io/prometheus/*"`: all repositories of a namespace.
+//!
+//! The repositories are known only when the registry was asked. The configuration is then read again
+//! with them, so that every rule applies to each of them.
+
+use std::collections::BTreeMap;
+
+use super::{
+    document::{Table, Text},
+    problem::{Problem, Span},
+};
+use crate::model::{Host, NameError, Reference, Repository, RepositoryGlob};
+
+/// The repositories of registries, by the host and the namespace.
+pub type ListedRepositories = BTreeMap<(Host, Repository), Vec<Repository>>;
+
+/// A source with a `*`.
+#[derive(Debug, Clone)]
+pub struct Wildcard {
+    pub(crate) host: Host,
+    /// The path before the component with the first `*`.
+    pub(crate) namespace: Repository,
+    glob: RepositoryGlob,
+    exclude: Vec<RepositoryGlob>,
+    at_most: u32,
+    at_most_span: Span,
+}
+
+/// The source of an image: one repository, or all that match.
+pub(super) enum ImageSource {
+    One(Reference),
+    Matching(Wildcard),
+}
+
+impl ImageSource {
+    /// Reads a source. `table` has the keys of a wildcard; without one, there is no place for them.
+    pub(super) fn read(source: &Text, table: Option<&Table<'_>>) -> Result<Self, Problem> {
+        if source.contains('*') {
+            return wildcard(source, table).map(Self::Matching);
+        }
+        for key in ["exclude_repositories", "at_most"] {
+            if let Some(span) = table.and_then(|table| table.span_of(key)) {
+                let label = format!("`{key}` requires a `*` in the source");
+                return Err(Problem::at(&span, label).hint(format!("remove `{key}`")));
+            }
+        }
+        source.parse().map(Self::One)
+    }
+}
+
+fn wildcard(source: &Text, table: Option<&Table<'_>>) -> Result<Wildcard, Problem> {
+    let hint = "write a host, a namespace and a `*`, like `quay.io/prometheus/*`";
+    let invalid = |error: NameError| source.problem(NameError::new(error.problem).hint(hint));
+    let (host, path) = match source.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+            (host.parse().map_err(invalid)?, path)
+        }
+        _ => (Host::DOCKER_HUB.parse().map_err(invalid)?, &**source),
+    };
+    let before = path.split('*').next().unwrap_or_default();
+    let Some((namespace, _)) = before.rsplit_once('/') else {
+        return Err(source.invalid("requires a namespace before the `*`", hint));
+    };
+    let namespace = namespace.parse().map_err(invalid)?;
+    let glob = path.parse().map_err(invalid)?;
+    let at_most = match table {
+        Some(table) => table.number("at_most", 1)?.zip(table.span_of("at_most")),
+        None => None,
+    };
+    let Some((at_most, at_most_span)) = at_most else {
+        return Err(Problem::needing(&source.span, "a source with a `*` requires `at_most`").hint(
+            "add the largest number of repositories that you expect, like `at_most = 50`: more are an error",
+        ));
+    };
+    let exclude = match table {
+        Some(table) => table.parsed_list("exclude_repositories")?,
+        None => Vec::new(),
+    };
+    Ok(Wildcard { host, namespace, glob, exclude, at_most, at_most_span })
+}
+
+impl Wildcard {
+    /// Returns `true` if a repository of this host is one of the source's.
+    pub(crate) fn covers(&self, host: &Host, repository: &Repository) -> bool {
+        self.host == *host && self.glob.matches(repository)
+    }
+
+    /// The most repositories that match.
+    pub(crate) fn at_most(&self) -> u32 {
+        self.at_most
+    }
+
+    /// The repositories that match, sorted; `None` if the registry was not asked yet.
+    pub(super) fn repositories(
+        &self,
+        source: &Text,
+        listed: &ListedRepositories,
+    ) -> Result<Option<Vec<Repository>>, Problem> {
+        let key = (self.host.clone(), self.namespace.clone());
+        let Some(listed) = listed.get(&key) else { return Ok(None) };
+        let is_excluded = |repository: &Repository| {
+            let below = repository.as_str().strip_prefix(self.namespace.as_str());
+            let below = below.and_then(|rest| rest.strip_prefix('/')?.parse().ok());
+            self.exclude.iter().any(|glob| {
+                glob.matches(repository) || below.as_ref().is_some_and(|below| glob.matches(below))
+            })
+        };
+        let mut matching: Vec<Repository> = listed.clone();
+        matching.retain(|repository| self.glob.matches(repository) && !is_excluded(repository));
+        matching.sort();
+        matching.dedup();
+        if matching.is_empty() {
+            let label = format!("matches none of {} repositories", listed.len());
+            return Err(source.invalid(label, "check the name, and the pattern"));
+        }
+        if matching.len() > self.at_most as usize {
+            let label = format!("{} repositories match", matching.len());
+            return Err(Problem::at(&self.at_most_span, label)
+                .hint("raise `at_most`, or add `exclude_repositories`"));
+        }
+        Ok(Some(matching))
+    }
+}

@@ -1,0 +1,46 @@
+//! Asks registries for the repositories of sources with a `*`.
+
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+
+use super::registries::Registries;
+use crate::{
+    config::{Config, ListedRepositories},
+    model::{Error, Host, Kind, Repository, Result},
+};
+
+/// Namespaces that are listed in parallel.
+const CONCURRENCY: usize = 4;
+
+/// The configuration with an entry for each repository of its wildcards.
+///
+/// # Errors
+/// If a registry cannot list its repositories. [`Kind::Configuration`] if more repositories match than
+/// the configuration expects, or none.
+pub(crate) async fn expand(registries: &Registries, config: Config) -> Result<Config> {
+    let mut places: Vec<_> =
+        config.wildcards.iter().map(|it| (it.host.clone(), it.namespace.clone())).collect();
+    places.sort();
+    places.dedup();
+    if places.is_empty() {
+        return Ok(config);
+    }
+    let known = &config;
+    let list = |(host, namespace): (Host, Repository)| {
+        async move {
+            let source = registries.listable(known, &host).await?;
+            let listed = source.repositories(&namespace).await;
+            let problem = || format!("cannot list the repositories of {host}");
+            let listed = listed.map_err(|error| error.context(problem()))?;
+            Result::Ok(((host, namespace), listed))
+        }
+        .boxed()
+    };
+    let lists: Vec<BoxFuture<'_, _>> = places.into_iter().map(list).collect();
+    let listed: ListedRepositories =
+        stream::iter(lists).buffer_unordered(CONCURRENCY).try_collect().await?;
+    let environment = |name: &str| std::env::var(name).ok();
+    config.expanded(&listed, &environment).map_err(|error| {
+        let text = error.to_string();
+        Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
+    })
+}
