@@ -23,7 +23,7 @@ use crate::{
         lock_file::LockFile,
         merge,
         registries::Registries,
-        shards::{Division, Part},
+        shards::{Division, ShardPart},
         sync::{SyncRequest, run_with_lock},
         wildcards,
     },
@@ -101,7 +101,7 @@ pub(crate) async fn divide(
     config: Config,
     only: &[String],
     sharding: &ShardArgs,
-) -> Result<(Config, Option<Part>)> {
+) -> Result<(Config, Option<ShardPart>)> {
     let wildcards = config.wildcards.clone();
     let config = expand(global, config).await?;
     let Some(choice) = sharding.shard else { return Ok((config, None)) };
@@ -109,7 +109,7 @@ pub(crate) async fn divide(
     let by = sharding.shard_by.as_deref().map(merge::read_report).transpose()?;
     let pulls = sharding.shard_pulls;
     let division = Division { only, wildcards: &wildcards, by: by.as_ref(), pulls };
-    Part::of(config, shard, division).map(|(config, part)| (config, Some(part)))
+    ShardPart::of(config, shard, division).map(|(config, part)| (config, Some(part)))
 }
 
 pub(crate) fn print_warnings(screen: &Screen, config: &Config) {

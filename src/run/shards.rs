@@ -48,14 +48,14 @@ impl<'a> Division<'a> {
 
 /// The part of a configuration that one shard mirrors.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct ShardPart {
     /// For the report.
     pub(crate) shard: ReportShard,
     /// The part in words.
     pub(crate) description: String,
 }
 
-impl Part {
+impl ShardPart {
     /// The configuration of this shard: its entries, and its shares of ECR's rates and of pull limits.
     /// Only the first shard has the settings of accounts.
     ///

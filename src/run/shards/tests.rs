@@ -24,8 +24,8 @@ fn shard(index: u32, of: u32) -> Shard {
     Shard { index, of: NonZeroU32::new(of).unwrap() }
 }
 
-fn parts(config: &Config, of: u32, division: Division<'_>) -> Vec<(Config, Part)> {
-    let part = |index| Part::of(config.clone(), shard(index, of), division).unwrap();
+fn parts(config: &Config, of: u32, division: Division<'_>) -> Vec<(Config, ShardPart)> {
+    let part = |index| ShardPart::of(config.clone(), shard(index, of), division).unwrap();
     (1..=of).map(part).collect()
 }
 
