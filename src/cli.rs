@@ -26,7 +26,10 @@ use crate::{
     import::ImportTarget,
     model::{
         Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms,
-        RegistryPrefix, Repository, Result, Shape, Signatures, outcome::ExitCodes,
+        RegistryPrefix, Repository, Result, Shape, Signatures,
+        ecr_rates::PUBLISHED,
+        outcome::ExitCodes,
+        shard::{ShardChoice, ShardPulls},
     },
     output::{
         log::{LogFormat, Verbosity},
@@ -184,6 +187,12 @@ pub enum Command {
         #[arg(long, global = true)]
         split: bool,
     },
+    /// Work with the reports of runs
+    #[command(after_help = exit::merge())]
+    Report {
+        #[command(subcommand)]
+        verb: ReportVerb,
+    },
     /// Serve the embedded registries for other clients on loopback, until interrupted
     #[command(after_help = exit::sandbox(&profile::help(), &fault::help()))]
     Sandbox(SandboxArgs),
@@ -264,6 +273,69 @@ pub struct SyncArgs {
     /// Exit with N if images drifted behind immutable tags and none failed
     #[arg(long, value_name = "N", default_value = "1", value_parser = exit_code())]
     pub drift_exit_code: u8,
+    #[command(flatten)]
+    pub sharding: ShardArgs,
+}
+
+/// Options that divide a run among several processes.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Shards")]
+pub struct ShardArgs {
+    /// Mirror only part I of N (from 1); N processes with the same configuration mirror all of it.
+    /// `auto` reads I and N from AWS Batch, GitLab, Buildkite or CircleCI, `auto/N` reads I, also from
+    /// Kubernetes. `{shard}` in the names of files is I
+    #[arg(long, value_name = "I/N|auto|auto/N", value_parser = name::<ShardChoice>)]
+    pub shard: Option<ShardChoice>,
+    /// Balance the shards by the bytes of this report of `sync` or `plan` [default: tags × platforms]
+    #[arg(long, value_name = "REPORT", requires = "shard")]
+    pub shard_by: Option<PathBuf>,
+    /// Divide Docker Hub's pull limit among the shards, or leave all of it to each, where each has its
+    /// own address or account
+    #[arg(
+        long,
+        value_name = "divided|own",
+        hide_possible_values = true,
+        default_value = "divided"
+    )]
+    #[arg(value_parser = one_of([("divided", ShardPulls::Divided), ("own", ShardPulls::Own)]))]
+    #[arg(requires = "shard")]
+    pub shard_pulls: ShardPulls,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReportVerb {
+    /// Join the reports of shards into one
+    #[command(after_help = exit::examples(exit::MERGE) + &exit::merge())]
+    Merge(MergeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Join these reports, one of each shard, and lock files; or those in a directory (`*.json`,
+    /// `*.lock`)
+    #[arg(value_name = "FILE|DIR", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print the report as JSON on stdout instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the report as JSON to FILE
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Join the lock files and write them to FILE, if there is one of each shard
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// Write metrics of all shards to FILE, or to stdout with `-`
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+    /// Write the metrics as Prometheus text, or as one JSON line for CloudWatch (embedded metric
+    /// format)
+    #[arg(long, value_name = "prometheus|emf", default_value = "prometheus", requires = "metrics")]
+    #[arg(hide_possible_values = true)]
+    pub metrics_format: MetricsFormat,
+    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
+    /// where that is not set
+    #[arg(long, value_name = "FILE|auto")]
+    pub summary: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -296,6 +368,8 @@ pub struct PlanArgs {
     /// Set by `sync --dry-run --deferred-exit-code` and `--drift-exit-code`.
     #[arg(skip)]
     pub exit_codes: ExitCodes,
+    #[command(flatten)]
+    pub sharding: ShardArgs,
 }
 
 #[derive(Debug, Args)]
@@ -532,6 +606,10 @@ pub struct SandboxArgs {
     /// below
     #[arg(long, value_name = "NAME", value_parser = name::<&'static Profile>)]
     pub like: Option<&'static Profile>,
+    /// Limit ACTION of ECR to N requests a second, and as many at once; for example `put_image=100`;
+    /// repeatable [default: no limit]
+    #[arg(long = "rate", value_name = "ACTION=N", value_parser = rate, conflicts_with = "plain")]
+    pub rates: Vec<(&'static str, u32)>,
     /// Inject this fault, one of the list below; repeatable
     #[arg(long = "fault", value_name = "NAME[=ARG]", value_parser = name::<Fault>)]
     pub faults: Vec<Fault>,
@@ -543,6 +621,18 @@ fn name<T: FromStr<Err = NameError>>(text: &str) -> Result<T, String> {
         Some(hint) => format!("{problem}\nhint: {hint}"),
         None => problem,
     })
+}
+
+/// Parses a rate to the API's name of its action, and the requests a second.
+fn rate(text: &str) -> Result<(&'static str, u32), String> {
+    let keys = || PUBLISHED.map(|rate| rate.key).join(", ");
+    let (key, number) = text.split_once('=').ok_or("is not a rate\nhint: write `put_image=100`")?;
+    let published = PUBLISHED.iter().find(|rate| rate.key == key);
+    let action =
+        published.ok_or_else(|| format!("`{key}` has no rate\nhint: write one of {}", keys()))?;
+    let number = number.parse().ok().filter(|number| *number > 0);
+    let number = number.ok_or("needs a number of requests from 1\nhint: write `put_image=100`")?;
+    Ok((action.action, number))
 }
 
 fn role(text: &str) -> Result<String, String> {

@@ -189,7 +189,7 @@ async fn planned(destination: Memory) -> Summary {
         }
     };
     let endpoint = Endpoint { location: location("destination.example"), destination };
-    let source = SourceEndpoint { source: Arc::new(registry(None)), reserved_pulls: 0 };
+    let source = SourceEndpoint::new(Arc::new(registry(None)));
     let endpoints = Endpoints {
         sources: [(location("source.example"), source)].into(),
         destinations: vec![Arc::new(endpoint)],

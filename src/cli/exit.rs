@@ -50,6 +50,11 @@ pub(super) const DOCTOR: Examples = &[
     ("ecr-mirror doctor --strict --json", "fail a pipeline before its run"),
 ];
 
+pub(super) const MERGE: Examples = &[
+    ("ecr-mirror report merge shard-*.json", "show the union of the shards"),
+    ("ecr-mirror report merge shard-*.json shard-*.lock --lock mirror.lock", ""),
+];
+
 pub(super) const PULL_THROUGH: Examples = &[
     ("ecr-mirror pull-through plan", "show the changes, write nothing"),
     ("ecr-mirror pull-through apply", "show the changes, confirm, apply"),
@@ -60,6 +65,14 @@ pub(super) fn mirrored() -> String {
     let failed = "an image failed, or drifted behind an immutable tag";
     let incomplete = ("3", "incomplete: pull limit or deadline reached");
     status("everything selected is mirrored", failed, &[WRONG, incomplete, STOPPED])
+}
+
+pub(super) fn merge() -> String {
+    let failed = "an image failed or drifted, or a shard has no report";
+    let incomplete = ("3", "incomplete: pull limit or deadline reached in a shard");
+    let stopped = ("129/130/143", "a shard was stopped by SIGHUP, SIGINT, SIGTERM");
+    let refused = ("2", "usage error, or reports that are not shards of one run");
+    status("every shard mirrored its part", failed, &[refused, incomplete, stopped])
 }
 
 pub(super) fn plan() -> String {

@@ -13,6 +13,7 @@ pub(crate) mod init;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod pull_through;
+pub(crate) mod report;
 mod run_files;
 pub(crate) mod sandbox;
 pub(crate) mod schema;
@@ -93,6 +94,7 @@ async fn run(cli: Cli) -> u8 {
             pull_through::run(&global, &screen, verb).boxed_local().await
         }
         Command::Iam { policy, split } => iam::run(&global, &screen, policy, split).await,
+        Command::Report { verb } => report::run(&global, &screen, verb),
         Command::Sandbox(args) => sandbox::run(&screen, args).await,
         Command::Schema { document } => schema::run(&screen, document),
         Command::Completions { shell } => completions::run(&screen, shell),

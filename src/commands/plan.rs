@@ -2,12 +2,10 @@
 
 use super::{
     run_files::RunFiles,
-    shared::{mirror_within, read_expanded_with_warnings, with_saved},
+    shared::{divide, mirror_within, print_warnings, read_config, resolve_shard, with_saved},
 };
 use crate::{
     cli::{Global, PlanArgs},
-    config::DestinationConfig,
-    ecr::quota,
     engine::{Check, Mode, Options},
     model::{Result, outcome::Report},
     output::{Screen, file, json, table},
@@ -18,7 +16,8 @@ use crate::{
 /// A plan transfers no blob: this number bounds the images that are planned in parallel.
 const TRANSFERS: usize = 32;
 
-pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, mut args: PlanArgs) -> Result<u8> {
+    resolve_shard(&mut args.sharding, &mut [&mut args.report])?;
     let files = RunFiles::open("plan", &global.config_files(), None, args.summary.as_deref())?;
     let result = plan_images(global, screen, args).await;
     files.finish(screen, result)
@@ -26,8 +25,11 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: PlanArgs) -> Res
 
 /// Plans, saves and prints. Returns the plan and the exit status.
 async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result<(Report, u8)> {
-    let config = read_expanded_with_warnings(global, screen).await?;
-    let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
+    let config = read_config(global)?;
+    let (config, part) = divide(global, config, &args.only, &args.sharding).await?;
+    print_warnings(screen, &config);
+    let only = if part.is_some() { &[][..] } else { &args.only };
+    let images = ImagesToSync::read(&config, only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let mode = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };
     let check = if args.deep { Check::Deep } else { Check::Tags };
@@ -35,14 +37,21 @@ async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result
     let request = SyncRequest { config: &config, images, options };
     let max_wait = args.max_wait.map(|limit| MaxWait { limit, deadline: None }).unwrap_or_default();
     let (report, _) = mirror_within(global, screen, request, max_wait).await?;
+    let description = part.as_ref().map(|part| part.description.clone());
+    let report = Report { shard: part.map(|part| part.shard), ..report };
     let report = report.with_exit_codes(args.exit_codes);
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
-    let is_ecr = config.destinations.iter().any(DestinationConfig::is_ecr);
-    let put_rate = quota::steady_rate("PutImage").filter(|_| is_ecr);
     let printed = screen.print(|out| match args.json {
         true => json::write(out, &report),
-        false => table::plan(out, &report, &screen.view(global.verbose > 0), put_rate),
+        false => {
+            let view = screen.view(global.verbose > 0);
+            description
+                .iter()
+                .filter(|_| view.lists_all)
+                .try_for_each(|it| writeln!(out, "{it}"))?;
+            table::plan(out, &report, &view)
+        }
     });
     let exit = with_saved(screen, with_saved(screen, report.exit, &printed), &saved);
     Ok((report, exit))

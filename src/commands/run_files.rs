@@ -73,6 +73,8 @@ impl RunFiles {
             github::annotate_report(screen, self.config.as_deref(), report);
         }
         let seconds = self.began.elapsed().as_secs_f64();
+        // a merged report has the time of the runs
+        let seconds = report.map_or(seconds, |report| report.seconds);
         let metrics = self.metrics.map(|target| target.write(screen, report, exit, seconds));
         let text = |limit| match &result {
             Ok((report, exit)) => summary::of_run(self.command, report, *exit, limit),
@@ -86,6 +88,24 @@ impl RunFiles {
 }
 
 impl MetricsTarget {
+    /// The target of `--metrics`, beside `--json` or not.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if both write to stdout.
+    pub(crate) fn new(
+        path: Option<&Path>,
+        format: MetricsFormat,
+        as_json: bool,
+    ) -> Result<Option<Self>> {
+        let target = path.map(|path| Self { path: path.to_owned(), format });
+        if as_json && target.as_ref().is_some_and(Self::is_stdout) {
+            let problem = "`--metrics -` and `--json` both write to stdout";
+            return Err(Error::new(Kind::Configuration, problem)
+                .hint("write `--metrics FILE`, or `--report FILE` instead of `--json`"));
+        }
+        Ok(target)
+    }
+
     pub(crate) fn is_stdout(&self) -> bool {
         self.path == Path::new("-")
     }

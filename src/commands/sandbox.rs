@@ -31,8 +31,10 @@ pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
         listen: args.listen,
         latency: args.latency,
         blob_mounting: args.blob_mounting,
+        rates: args.rates,
         faults: args.faults,
         like: args.like,
+        without_journal: true,
     };
     let sandbox = Sandbox::start(options).await.map_err(failed)?;
     let environment = match mode {

@@ -1,15 +1,15 @@
 //! The steps that several commands share.
 
-use std::{convert::Infallible, future::pending, process, time::Duration};
+use std::{convert::Infallible, future::pending, path::PathBuf, process, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    cli::Global,
+    cli::{Global, ShardArgs},
     config::{Config, ConfigError, DestinationConfig},
     engine::{Shutdown, signals},
-    model::{Error, Kind, Result, outcome::Report},
+    model::{Error, Kind, Result, outcome::Report, shard::ShardChoice},
     output::{
         Screen,
         destinations::{DestinationName, Destinations},
@@ -21,7 +21,9 @@ use crate::{
     remote::MaxWait,
     run::{
         lock_file::LockFile,
+        merge,
         registries::Registries,
+        shards::{Division, ShardPart},
         sync::{SyncRequest, run_with_lock},
         wildcards,
     },
@@ -86,17 +88,43 @@ pub(crate) fn read_config_with_warnings(global: &Global, screen: &Screen) -> Res
     Ok(config)
 }
 
-/// Does the same as [`read_expanded_config`], and prints the warnings.
-pub(crate) async fn read_expanded_with_warnings(
-    global: &Global,
-    screen: &Screen,
-) -> Result<Config> {
-    let config = read_expanded_config(global).await?;
-    print_warnings(screen, &config);
-    Ok(config)
+/// Names the shard that `auto` means, and replaces `{shard}` in the paths of these files.
+///
+/// # Errors
+/// Those of [`ShardChoice::resolve`].
+pub(crate) fn resolve_shard(
+    sharding: &mut ShardArgs,
+    paths: &mut [&mut Option<PathBuf>],
+) -> Result<()> {
+    let Some(choice) = sharding.shard else { return Ok(()) };
+    let shard = choice.resolve(|name| std::env::var(name).ok())?;
+    sharding.shard = Some(ShardChoice::Given(shard));
+    for path in paths {
+        **path = path.take().map(|path| shard.path(path));
+    }
+    Ok(())
 }
 
-fn print_warnings(screen: &Screen, config: &Config) {
+/// The configuration of the process's shard and the part that it is; all of it without `--shard`.
+///
+/// The entries of a shard are those that `only` names. Both have the repositories of sources with a `*`.
+pub(crate) async fn divide(
+    global: &Global,
+    config: Config,
+    only: &[String],
+    sharding: &ShardArgs,
+) -> Result<(Config, Option<ShardPart>)> {
+    let wildcards = config.wildcards.clone();
+    let config = expand(global, config).await?;
+    let Some(choice) = sharding.shard else { return Ok((config, None)) };
+    let shard = choice.resolve(|name| std::env::var(name).ok())?;
+    let by = sharding.shard_by.as_deref().map(merge::read_report).transpose()?;
+    let pulls = sharding.shard_pulls;
+    let division = Division { only, wildcards: &wildcards, by: by.as_ref(), pulls };
+    ShardPart::of(config, shard, division).map(|(config, part)| (config, Some(part)))
+}
+
+pub(crate) fn print_warnings(screen: &Screen, config: &Config) {
     config.warnings.iter().for_each(|warning| error::warn(screen, warning));
 }
 

@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use super::{
     run_files::{MetricsTarget, RunFiles},
-    shared::{mirror_within, print_report, read_expanded_config, with_saved},
+    shared::{divide, mirror_within, print_report, read_config, resolve_shard, with_saved},
 };
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
     engine::{Check, Mode, Options},
     model::{
-        Error, Kind, Result,
+        Result,
         outcome::{ExitCodes, Report},
     },
     output::{Screen, error, file, json},
@@ -23,7 +23,9 @@ use crate::{
     },
 };
 
-pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Result<u8> {
+pub(crate) async fn run(global: &Global, screen: &Screen, mut args: SyncArgs) -> Result<u8> {
+    let SyncArgs { sharding, report, lock, metrics, .. } = &mut args;
+    resolve_shard(sharding, &mut [report, lock, metrics])?;
     let exit_codes = ExitCodes { deferred: args.deferred_exit_code, drift: args.drift_exit_code };
     if args.dry_run {
         let plan = PlanArgs {
@@ -36,16 +38,11 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: SyncArgs) -> Res
             deep: args.deep,
             max_wait: Some(args.max_wait),
             exit_codes,
+            sharding: args.sharding,
         };
         return super::plan::run(global, screen, plan).await;
     }
-    let metrics = args.metrics.clone();
-    let metrics = metrics.map(|path| MetricsTarget { path, format: args.metrics_format });
-    if args.json && metrics.as_ref().is_some_and(MetricsTarget::is_stdout) {
-        let problem = "`--metrics -` and `--json` both write to stdout";
-        return Err(Error::new(Kind::Configuration, problem)
-            .hint("write `--metrics FILE`, or `--report FILE` instead of `--json`"));
-    }
+    let metrics = MetricsTarget::new(args.metrics.as_deref(), args.metrics_format, args.json)?;
     let summary = args.summary.as_deref();
     let files = RunFiles::open("sync", &global.config_files(), metrics, summary)?;
     let result = mirror_images(global, screen, args, exit_codes).await;
@@ -60,8 +57,10 @@ async fn mirror_images(
     exit_codes: ExitCodes,
 ) -> Result<(Report, u8)> {
     let deadline = args.deadline.and_then(|after| Instant::now().checked_add(after));
-    let config = read_expanded_config(global).await?;
-    let images = ImagesToSync::read(&config, &args.only, args.locked.as_deref())?;
+    let config = read_config(global)?;
+    let (config, part) = divide(global, config, &args.only, &args.sharding).await?;
+    let only = if part.is_some() { &[][..] } else { &args.only };
+    let images = ImagesToSync::read(&config, only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let check = if args.deep { Check::Deep } else { Check::Tags };
@@ -69,6 +68,7 @@ async fn mirror_images(
     let request = SyncRequest { config: &config, images, options };
     let max_wait = MaxWait { limit: args.max_wait, deadline };
     let (report, lock) = mirror_within(global, screen, request, max_wait).await?;
+    let report = Report { shard: part.map(|part| part.shard), ..report };
     let report = report.with_exit_codes(exit_codes);
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
@@ -88,6 +88,5 @@ fn save_lock(path: &Path, lock: &LockFile, report: &Report) -> Result<()> {
     if succeeded == report.images.len() as u64 {
         return file::save(path, "lock file", |out| lock.write(out));
     }
-    Err(Error::new(Kind::Unavailable, format!("the lock file `{}` is not written", path.display()))
-        .hint("fix the failed images, restore the archived ones, and run again: a lock file covers every selected image"))
+    Err(LockFile::unwritten(path))
 }

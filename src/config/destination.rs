@@ -8,7 +8,7 @@ use super::{
     document::{Keys, ReadTables, Table, Text, in_backticks, nearest},
     entry::{Level, naming_rule},
     problem::Problem,
-    repositories, spelling,
+    rates, repositories, spelling,
     types::{Aws, DestinationConfig},
 };
 use crate::model::{DestinationId, EcrHost, Location, Repository};
@@ -16,11 +16,11 @@ use crate::model::{DestinationId, EcrHost, Location, Repository};
 pub(super) const KEYS: Keys = Keys {
     title: "`[[destination]]`",
     names: "registry name prefix repository profile role_arn external_id endpoint_url repositories \
-        account",
+        account rates",
 };
 
-const ECR_KEYS: [&str; 6] =
-    ["profile", "role_arn", "external_id", "endpoint_url", "repositories", "account"];
+const ECR_KEYS: [&str; 7] =
+    ["profile", "role_arn", "external_id", "endpoint_url", "repositories", "account", "rates"];
 
 pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDestination, Problem> {
     let hint = "add `registry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"`";
@@ -58,6 +58,7 @@ pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDest
             aws,
             repositories: repositories::read(table, file, partition)?,
             account: account::read(table)?,
+            rates: rates::read(table)?,
         },
     })
 }

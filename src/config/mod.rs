@@ -20,6 +20,7 @@ mod naming;
 mod policies;
 mod problem;
 mod pull_through;
+mod rates;
 mod registry;
 mod repositories;
 mod retag;
@@ -34,7 +35,7 @@ mod types;
 mod via;
 mod wildcard;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 pub use self::{
     collisions::{Overlap, Overlaps, between_listed, target_reference},
@@ -210,6 +211,7 @@ fn read(root: &Table<'_>, file: &FileContext<'_>, problems: &mut Vec<Problem>) -
         entries: entries.into_iter().map(|read| read.entry).collect(),
         caches: caches.read.into_iter().map(|read| read.cache).collect(),
         destinations: destinations.read.into_iter().map(|read| read.destination).collect(),
+        pull_shares: BTreeMap::new(),
         warnings: Vec::new(),
     })
 }

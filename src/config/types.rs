@@ -1,6 +1,6 @@
 //! The configuration after reading: every string is its type.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use globset::GlobBuilder;
 use url::Url;
@@ -13,7 +13,7 @@ use super::{
     wildcard::Wildcard,
 };
 use crate::model::{
-    DestinationId, Error, Host, Kind, Location, Repository, Result, UserPassword,
+    DestinationId, Error, Host, Kind, Location, Rates, Repository, Result, UserPassword,
     certificate::{Certificate, ClientCertificate},
     ecr_settings::{AccountSettings, RepositoryRules},
     pull_through::Cache,
@@ -32,6 +32,8 @@ pub struct Config {
     /// An image of each naming rule.
     pub(crate) samples: Vec<NamingSample>,
     pub caches: Vec<Cache>,
+    /// The processes that share the pull limit of a source; others have it for themselves.
+    pub(crate) pull_shares: BTreeMap<Host, NonZeroU32>,
     /// The sources whose repositories are not known yet. The entries are without them.
     pub(crate) wildcards: Vec<Wildcard>,
     /// The files of the configuration if it has wildcards, to read them again.
@@ -105,6 +107,8 @@ pub struct DestinationConfig {
     pub(crate) aws: Aws,
     pub(crate) repositories: RepositoryRules,
     pub(crate) account: AccountSettings,
+    /// Of the account in the region.
+    pub(crate) rates: Rates,
 }
 
 impl DestinationConfig {

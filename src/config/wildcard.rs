@@ -80,6 +80,16 @@ fn wildcard(source: &Text, table: Option<&Table<'_>>) -> Result<Wildcard, Proble
 }
 
 impl Wildcard {
+    /// Returns `true` if a repository of this host is one of the source's.
+    pub(crate) fn covers(&self, host: &Host, repository: &Repository) -> bool {
+        self.host == *host && self.glob.matches(repository)
+    }
+
+    /// The most repositories that match.
+    pub(crate) fn at_most(&self) -> u32 {
+        self.at_most
+    }
+
     /// The repositories that match, sorted; `None` if the registry was not asked yet.
     pub(super) fn repositories(
         &self,

@@ -204,8 +204,9 @@ impl<'a> Queries<'a> {
             }
             _ => {
                 let session = self.registries.session(config, host).await;
+                let puts = to.config.rates.steady("PutImage").unwrap_or_default();
                 Finding::ok(format!(
-                    "a run uses 80 % of ECR's published rates; `aws service-quotas list-service-quotas --service-code ecr --region {}` prints the granted ones",
+                    "a run sends at most {puts} PutImage a second: 80 % of `rates`, by default of ECR's published rates; `aws service-quotas list-service-quotas --service-code ecr --region {}` prints the granted ones",
                     session.api.region()
                 ))
             }

@@ -135,13 +135,20 @@ fn no_endpoint(cause: impl fmt::Display) -> Error {
 pub struct AwsSessions {
     transport: Transport,
     context: Arc<HostContext>,
+    /// Limits requests to ECR's rates.
+    is_paced: bool,
     open: Mutex<HashMap<Identity, Arc<AwsSession>>>,
 }
 
 impl AwsSessions {
     /// `context` counts the calls of every session.
     pub fn new(transport: impl Into<Transport>, context: Arc<HostContext>) -> Self {
-        Self { transport: transport.into(), context, open: Mutex::default() }
+        Self { transport: transport.into(), context, is_paced: true, open: Mutex::default() }
+    }
+
+    /// The same sessions, with or without ECR's rates.
+    pub(crate) fn paced(self, is_paced: bool) -> Self {
+        Self { is_paced, ..self }
     }
 
     /// The session of this identity, opened once.
@@ -157,6 +164,9 @@ impl AwsSessions {
         let context = Arc::clone(&self.context);
         let session =
             Arc::new(AwsSession::open(identity.clone(), self.transport.clone(), context).await);
+        if !self.is_paced {
+            session.api.quotas().lift();
+        }
         open.insert(identity, Arc::clone(&session));
         session
     }

@@ -1,6 +1,6 @@
 //! The registries, the mode and the limits of a run.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 
 use crate::model::Location;
 
@@ -9,6 +9,15 @@ pub struct SourceEndpoint<S> {
     pub source: Arc<S>,
     /// Pulls of each window that the run leaves to others.
     pub reserved_pulls: u64,
+    /// The processes that share the pulls.
+    pub pull_shares: NonZeroU32,
+}
+
+impl<S> SourceEndpoint<S> {
+    /// A source whose pulls this process has for itself.
+    pub fn new(source: Arc<S>) -> Self {
+        Self { source, reserved_pulls: 0, pull_shares: NonZeroU32::MIN }
+    }
 }
 
 #[derive(Debug)]

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    iter,
     sync::Arc,
 };
 
@@ -57,8 +56,8 @@ pub struct Summary {
     pub changes: Vec<SettingChange>,
     /// Blob bytes that a plan would read; `None` if only a pull could tell.
     pub bytes_to_read: Option<u64>,
-    /// The manifests that a plan would push.
-    pub manifests: Bounds,
+    /// The manifests that a plan would push, by destination.
+    pub manifests: BTreeMap<DestinationId, Bounds>,
     /// The registries that limit pulls.
     pub pulls: Vec<Pulls>,
     /// The destinations that the run could not use, with the reason.
@@ -170,7 +169,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let unread = images.iter().zip(&results).filter(|(_, it)| it.bytes_to_read.is_none());
         let unread = unread.map(|(image, _)| &image.origin.location).collect();
         let pulls = self.pulls(&unread, images, &results);
-        let manifests = results.iter().map(|result| result.manifests).sum();
+        let mut manifests: BTreeMap<DestinationId, Bounds> = BTreeMap::new();
+        for &(id, pushed) in results.iter().flat_map(|result| &result.manifests) {
+            let all = manifests.entry(id).or_default();
+            *all = [*all, pushed].into_iter().sum();
+        }
         let rows = results.into_iter().flat_map(|result| result.rows).collect();
         let TransferLimits { present, mounted, pushed, .. } = &self.limits;
         let [present, mounted, pushed] =
@@ -322,9 +325,11 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 copied_tree = Some(Arc::clone(tree));
             }
         }
-        let unread = plan.verdicts.iter();
-        let unread = unread.filter(|it| matches!(it, Verdict::Copy { tree: None, .. })).count();
-        let mut manifests: Bounds = iter::repeat_n(manifests_of_unread(&job.image), unread).sum();
+        let verdicts = job.image.targets.iter().zip(&plan.verdicts);
+        let unread = verdicts.filter(|(_, it)| matches!(it, Verdict::Copy { tree: None, .. }));
+        let unread_manifests = manifests_of_unread(&job.image);
+        let mut manifests: Vec<_> =
+            unread.map(|(target, _)| (target.destination, unread_manifests)).collect();
         if let Some(mut tree) = copied_tree {
             let copied = self.copy(job, &plan, &mut tree, &targets).await;
             let Copied { bytes_to_read: bytes, manifests: pushed, warning } = copied
@@ -336,7 +341,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 Arc::make_mut(&mut tree).warnings.push(warning);
             }
             bytes_to_read = Some(bytes);
-            manifests = Bounds::exactly(pushed);
+            let exactly = |(id, pushed)| (id, Bounds::exactly(pushed));
+            manifests = pushed.into_iter().map(exactly).collect();
             for verdict in &mut plan.verdicts {
                 if let Verdict::Copy { tree: Some(planned), .. } = verdict {
                     *planned = Arc::clone(&tree);

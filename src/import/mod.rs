@@ -22,7 +22,9 @@ use std::{path::Path, str::FromStr};
 
 use crate::{
     config::{Config, edit::EditedFile},
-    model::{Error, Host, Kind, NameError, Reference, Repository, Result, text::printable_line},
+    model::{
+        Error, Host, Kind, NameError, Reference, Repository, Result, text::printable_line, yaml,
+    },
 };
 use wish::{Findings, Input};
 

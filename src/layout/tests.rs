@@ -160,7 +160,7 @@ async fn run<S: Source, D: Destination>(
     contexts: SideContexts,
     work: CopyJob,
 ) -> CopyResult {
-    let from = SourceEndpoint { source: Arc::new(from), reserved_pulls: 0 };
+    let from = SourceEndpoint::new(Arc::new(from));
     let sides = Endpoints {
         sources: HashMap::from([(work.image.origin.location.clone(), from)]),
         destinations: vec![Arc::new(Endpoint { location: work.to, destination: to })],

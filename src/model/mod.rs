@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod check_report;
 pub mod content;
 pub(crate) mod ecr_host;
+pub mod ecr_rates;
 pub mod ecr_settings;
 pub(crate) mod error;
 pub mod event;
@@ -24,12 +25,14 @@ pub(crate) mod repository_glob;
 pub(crate) mod rule_report;
 pub mod select;
 pub mod setting_change;
+pub mod shard;
 pub mod text;
 pub(crate) mod user_password;
 pub(crate) mod yaml;
 
 pub use content::{Descriptor, Manifest, MediaType, RawManifest};
 pub use ecr_host::EcrHost;
+pub use ecr_rates::Rates;
 pub use error::{Error, Kind, Result};
 pub use image::{
     Archived, Attestations, Create, Delivery, DestinationId, Filter, ForeignLayers, Image,

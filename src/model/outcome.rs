@@ -3,11 +3,11 @@
 //! The field names are the contract of `--json` and `--report`, version 1. A test generates
 //! `docs/schema/report.json` from these types and their comments.
 
-use std::iter;
+use std::{borrow::Cow, iter};
 
 #[cfg(test)]
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     error::{Error, Kind},
@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The result for one image at one destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -54,7 +54,7 @@ impl Outcome {
 }
 
 /// The cause of a copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -71,7 +71,7 @@ pub enum Reason {
 }
 
 /// One image at one destination.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Row {
     /// The entry's name.
@@ -131,7 +131,7 @@ impl Row {
 }
 
 /// Rows counted by their outcome.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[allow(missing_docs, reason = "each counts the outcome of its name")]
 pub struct Totals {
@@ -169,7 +169,7 @@ impl Totals {
 }
 
 /// The blobs of the images, by how they got to the destination.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Blobs {
     /// Already in the repository; `null` in a plan that must not read manifests.
@@ -181,7 +181,7 @@ pub struct Blobs {
 }
 
 /// Blob bytes transferred.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Bytes {
     /// Read from sources.
@@ -191,7 +191,7 @@ pub struct Bytes {
 }
 
 /// Requests sent. Each attempt counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Requests {
     /// To sources, including token services and listings.
@@ -207,7 +207,7 @@ pub struct Requests {
 }
 
 /// The smallest and the largest number that a plan allows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Bounds {
     /// The smallest.
@@ -232,7 +232,7 @@ impl iter::Sum for Bounds {
 }
 
 /// A destination that a run cannot use: its images are not started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct UnusableDestination {
     /// The registry.
@@ -243,8 +243,25 @@ pub struct UnusableDestination {
     pub hint: Option<String>,
 }
 
+/// A request rate of ECR that bounds the duration of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct BoundingRate {
+    /// The registry of the destination.
+    pub registry: String,
+    /// The action of ECR's API.
+    pub action: String,
+    /// The requests that the run sends a second.
+    pub per_second: f64,
+    /// The requests that a plan expects. Omitted in a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Bounds>,
+    /// The time in which a request waited for the rate; in a plan the time of all requests.
+    pub seconds: f64,
+}
+
 /// A metered registry's pull limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Pulls {
     /// The registry.
@@ -263,35 +280,53 @@ pub struct Pulls {
 }
 
 /// The program that made the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Tool {
     /// Its name: `ecr-mirror`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its version.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
 }
 
 impl Tool {
     /// This program.
-    pub const THIS: Self =
-        Self { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
+    pub const THIS: Self = Self {
+        name: Cow::Borrowed(env!("CARGO_PKG_NAME")),
+        version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
+    };
 }
 
 /// The identifier of the report's JSON schema, which `ecr-mirror schema report` prints.
 pub const REPORT_SCHEMA: &str = "urn:ecr-mirror:schema:report:1";
 
+/// The part of a configuration that one of several runs mirrors (`--shard`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct ReportShard {
+    /// From 1 to `of`.
+    pub index: u32,
+    /// The number of parts.
+    pub of: u32,
+    /// The digest of the configuration that was divided: equal for all parts.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub configuration: Digest,
+}
+
 /// The report of a run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Report {
     /// The identifier of the JSON schema of this format.
     #[serde(rename = "$schema")]
-    pub schema: &'static str,
+    pub schema: Cow<'static, str>,
     /// The version of this format: 1.
     pub version: u32,
     /// The program that made the report.
     pub tool: Tool,
+    /// The part of the configuration that the run mirrored. Omitted if it is all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ReportShard>,
     /// The start of the run: RFC 3339, UTC.
     pub started: String,
     /// The duration of the run.
@@ -301,10 +336,10 @@ pub struct Report {
     /// One row per image and destination, in the order of the configuration.
     pub images: Vec<Row>,
     /// Changed settings of repositories and accounts; in a plan, those to change.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<SettingChange>,
     /// The destinations that the run could not use.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unusable: Vec<UnusableDestination>,
     /// The rows counted.
     pub totals: Totals,
@@ -319,6 +354,10 @@ pub struct Report {
     pub requests: Requests,
     /// The metered registries.
     pub pulls: Vec<Pulls>,
+    /// The request rates that bound the run: requests waited for them during at least half of its
+    /// time. In a plan: those whose requests take more than a minute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<BoundingRate>,
 }
 
 /// The signal that ended a run.

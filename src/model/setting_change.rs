@@ -6,14 +6,14 @@ use std::fmt;
 
 #[cfg(test)]
 use schemars::JsonSchema;
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 /// The characters of a value that one line shows.
 const SHOWN: usize = 100;
 
 /// A change of one resource towards the configuration.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct SettingChange {
     pub destination: String,
@@ -21,7 +21,7 @@ pub struct SettingChange {
     pub kind: Subject,
     pub name: String,
     /// The settings that differ; can be empty for a deletion.
-    #[serde(serialize_with = "by_name")]
+    #[serde(serialize_with = "by_name", deserialize_with = "from_names")]
     #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, [Value; 2]>"))]
     pub fields: Vec<Field>,
     /// The fix of a conflict, or a consequence to know before the change is applied.
@@ -29,7 +29,7 @@ pub struct SettingChange {
     pub hint: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -55,7 +55,7 @@ impl Action {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -97,6 +97,16 @@ fn by_name<S: Serializer>(fields: &[Field], serializer: S) -> Result<S::Ok, S::E
         map.serialize_entry(name, &[old, new])?;
     }
     map.end()
+}
+
+fn from_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Field>, D::Error> {
+    let fields = serde_json::Map::<String, Value>::deserialize(deserializer)?;
+    let field = |(name, values): (String, Value)| {
+        let [old, new] = serde_json::from_value(values)?;
+        Ok(Field { name, old, new })
+    };
+    let fields: Result<_, serde_json::Error> = fields.into_iter().map(field).collect();
+    fields.map_err(serde::de::Error::custom)
 }
 
 impl SettingChange {

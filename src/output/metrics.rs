@@ -80,7 +80,7 @@ fn gauges(run: &RunResult<'_>) -> Vec<Metric> {
         samples: vec![Sample { labels: Vec::new(), value }],
     };
     let success = if run.succeeded() { Some(run.ended) } else { run.last_success };
-    let version = vec![("version", Tool::THIS.version.to_owned())];
+    let version = vec![("version", Tool::THIS.version.into_owned())];
     let mut gauges = vec![
         Metric {
             samples: vec![Sample { labels: version, value: 1.0 }],
@@ -323,7 +323,7 @@ mod tests {
             assert!(line[name].is_number(), "{name}");
         }
         assert_eq!((&line["images_failed"], &line["run_success"]), (&json!(1.0), &json!(0.0)));
-        assert_eq!(line["version"], Tool::THIS.version);
+        assert_eq!(line["version"], *Tool::THIS.version);
         assert_eq!(line["last_success_timestamp_seconds"], 7.0);
     }
 }

@@ -26,7 +26,8 @@ pub(crate) fn of_run(command: &str, report: &Report, exit: u8, limit: usize) -> 
     let totals = &report.totals;
     let verdict = match exit {
         129.. => "interrupted",
-        _ if totals.failed + totals.drifted > 0 => "failed",
+        // also without the report of a shard
+        _ if exit == 1 || totals.failed + totals.drifted > 0 => "failed",
         _ if totals.deferred + totals.not_started > 0 => "incomplete",
         _ => "succeeded",
     };

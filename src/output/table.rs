@@ -4,7 +4,7 @@
 //! reason stand together above that reason, which is written once.
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,10 @@ use super::{
     word,
 };
 use crate::model::{
-    outcome::{Blobs, Outcome, Pulls, Reason, Report, Requests, Row, Totals, UnusableDestination},
+    outcome::{
+        Blobs, BoundingRate, Bounds, Outcome, Pulls, Reason, Report, Requests, Row, Totals,
+        UnusableDestination,
+    },
     text::{count, grouped},
 };
 
@@ -233,7 +236,8 @@ pub(crate) fn sync(out: &mut dyn Write, report: &Report, view: &TableView<'_>) -
         let spent = count(spent.unwrap_or_default(), "pull");
         format!("{registry}: {spent} spent, {remaining} of {limit} left")
     }));
-    summary(out, &parts, view)
+    summary(out, &parts, view)?;
+    rates(out, report, view)
 }
 
 /// Writes changed settings, the rows that need attention and the destinations that cannot be used;
@@ -266,14 +270,7 @@ const PLAN_COLUMNS: [Column; 4] =
 
 /// Writes the report of a plan: settings to change, every row that is not up to date, and the cost.
 /// A number that only a pull could determine is `?`, or between bounds.
-///
-/// `put_rate` is the number of `PutImage` requests that the run sends a second.
-pub(crate) fn plan(
-    out: &mut dyn Write,
-    report: &Report,
-    view: &TableView<'_>,
-    put_rate: Option<f64>,
-) -> io::Result<()> {
+pub(crate) fn plan(out: &mut dyn Write, report: &Report, view: &TableView<'_>) -> io::Result<()> {
     changes(out, report, view)?;
     let is_listed = |row: &Row| view.lists_all || row.outcome != Outcome::UpToDate;
     rows(out, report, view, &PLAN_COLUMNS, is_listed)?;
@@ -295,16 +292,33 @@ pub(crate) fn plan(
     }
     summary(out, &parts, view)?;
     report.pulls.iter().try_for_each(|pulls| summary(out, &[pulls_of_plan(pulls)], view))?;
-    let puts = report.manifests.unwrap_or_default().most;
-    if let Some(rate) = put_rate.filter(|rate| puts as f64 / rate > 60.0) {
-        let minutes = (puts as f64 / rate / 60.0).ceil();
-        let text = format!("at most {} PutImage at {rate}/s: {minutes} min", grouped(puts));
-        summary(out, &[text], view)?;
-    }
+    rates(out, report, view)?;
     if report.images.iter().any(|row| row.outcome == Outcome::Planned && row.bytes_pushed.is_none())
     {
         let text = "`plan --resolve` reads the manifests and shows every number; that spends pulls";
         Note::hint(text).write(out, 0, view.width)?;
+    }
+    Ok(())
+}
+
+/// A line for each rate that bounds the run, and how to raise it.
+fn rates(out: &mut dyn Write, report: &Report, view: &TableView<'_>) -> io::Result<()> {
+    for BoundingRate { registry, action, per_second, requests, seconds } in &report.rates {
+        let registry =
+            if report.rates.len() > 1 { format!(" to {registry}") } else { String::new() };
+        let rate = format!("{action} at {}/s", (per_second * 100.0).round() / 100.0);
+        let text = match requests {
+            Some(Bounds { least, most }) => {
+                let bound = if least == most { "" } else { "at most " };
+                let minutes = (seconds / 60.0).ceil();
+                format!("{bound}{} {rate}{registry}: about {minutes} min", grouped(*most))
+            }
+            None => {
+                let (waited, all) = (duration(*seconds), duration(report.seconds));
+                format!("{rate}{registry} bounded this run: requests waited in {waited} of {all}")
+            }
+        };
+        summary(out, &[text + "; if AWS has granted more, set `rates`"], view)?;
     }
     Ok(())
 }

@@ -20,14 +20,13 @@ const INCIDENT: Duration = Duration::from_secs(1);
 
 /// The rate limit of one kind of call.
 #[derive(Debug)]
-pub struct RateLimiter {
-    full: f64,
-    burst: f64,
-    state: Mutex<BucketState>,
-}
+pub struct RateLimiter(Mutex<BucketState>);
 
 #[derive(Debug)]
 struct BucketState {
+    /// The rate without throttled responses.
+    full: f64,
+    burst: f64,
     /// The current rate, in calls per second.
     rate: f64,
     /// When the next call is due at an even rate.
@@ -35,6 +34,10 @@ struct BucketState {
     /// When the rate was last updated.
     updated: Instant,
     throttled: Option<Instant>,
+    /// When the last waiting call is due.
+    waits_until: Instant,
+    /// The time in which at least one call waited.
+    limited: Duration,
 }
 
 impl RateLimiter {
@@ -42,9 +45,31 @@ impl RateLimiter {
     pub fn new(per_second: f64, burst: u32) -> Self {
         let now = Instant::now();
         let burst = f64::from(burst.max(1));
-        let due = earlier(now, (burst - 1.0) / per_second);
-        let state = BucketState { rate: per_second, due, updated: now, throttled: None };
-        Self { full: per_second, burst, state: Mutex::new(state) }
+        Self(Mutex::new(BucketState {
+            full: per_second,
+            burst,
+            rate: per_second,
+            due: earlier(now, (burst - 1.0) / per_second),
+            updated: now,
+            throttled: None,
+            waits_until: now,
+            limited: Duration::ZERO,
+        }))
+    }
+
+    /// Changes the rate and the burst. Calls that wait keep their slots.
+    pub(crate) fn set(&self, per_second: f64, burst: u32) {
+        let mut state = self.recovered();
+        let burst = f64::from(burst.max(1));
+        if (state.full, state.burst) != (per_second, burst) {
+            (state.full, state.rate, state.burst) = (per_second, per_second, burst);
+        }
+    }
+
+    /// The calls per second without throttled responses, and the time in which a call waited.
+    pub(crate) fn usage(&self) -> (f64, Duration) {
+        let state = self.0.lock();
+        (state.full, state.limited)
     }
 
     /// Waits until a call is due.
@@ -53,9 +78,12 @@ impl RateLimiter {
             let mut state = self.recovered();
             let now = Instant::now();
             // keeps unused slots, at most a burst
-            state.due = state.due.max(earlier(now, (self.burst - 1.0) / state.rate));
+            state.due = state.due.max(earlier(now, (state.burst - 1.0) / state.rate));
             let at = state.due;
             state.due = at + Duration::from_secs_f64(1.0 / state.rate);
+            let since = state.waits_until.max(now);
+            state.limited += at.saturating_duration_since(since);
+            state.waits_until = at.max(since);
             at
         };
         if at > Instant::now() {
@@ -71,15 +99,15 @@ impl RateLimiter {
             return;
         }
         state.throttled = Some(now);
-        state.rate = (state.rate / 2.0).max(self.full * SLOWEST);
+        state.rate = (state.rate / 2.0).max(state.full * SLOWEST);
         state.due = state.due.max(now);
     }
 
     fn recovered(&self) -> MutexGuard<'_, BucketState> {
-        let mut state = self.state.lock();
+        let mut state = self.0.lock();
         let now = Instant::now();
-        let gained = self.full * RECOVERY * now.duration_since(state.updated).as_secs_f64();
-        state.rate = (state.rate + gained).min(self.full);
+        let gained = state.full * RECOVERY * now.duration_since(state.updated).as_secs_f64();
+        state.rate = (state.rate + gained).min(state.full);
         state.updated = now;
         state
     }
@@ -125,6 +153,19 @@ mod tests {
             assert!(about(seconds_for(&limiter, 20).await, 2.0));
             tokio::time::advance(Duration::from_secs(60)).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_calls_wait_is_counted_once_for_all_of_them() {
+        let limiter = RateLimiter::new(10.0, 5);
+        seconds_for(&limiter, 5).await;
+        assert_eq!(limiter.usage().1, Duration::ZERO, "a burst does not wait");
+        let calls = std::iter::repeat_with(|| limiter.acquire());
+        futures::future::join_all(calls.take(20)).await;
+        assert!(about(limiter.usage().1.as_secs_f64(), 2.0));
+        limiter.set(100.0, 1);
+        assert!(about(seconds_for(&limiter, 100).await, 1.0));
+        assert_eq!(limiter.usage().0, 100.0);
     }
 
     #[tokio::test(start_paused = true)]

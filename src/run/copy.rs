@@ -7,7 +7,7 @@ use crate::{
     layout,
     model::{
         DestinationId, Digest, Error, Filter, Image, ImageLocation, Kind, Location, NameError,
-        Naming, Origin, Reference, Repository, Result, Tag, TagOrDigest, Target,
+        Naming, Origin, Rates, Reference, Repository, Result, Tag, TagOrDigest, Target,
     },
 };
 
@@ -44,9 +44,9 @@ impl CopyRequest {
         };
         let repository = &image.targets[0].repository;
         let known = nearest(known, &location, repository);
-        let (own, repositories) = match known {
-            Some(known) => (known.aws, known.repositories),
-            None => (Aws::default(), RepositoryRules::default()),
+        let (own, repositories, rates) = match known {
+            Some(known) => (known.aws, known.repositories, known.rates),
+            None => (Aws::default(), RepositoryRules::default(), Rates::default()),
         };
         let target = DestinationConfig {
             name: location.to_string(),
@@ -55,6 +55,7 @@ impl CopyRequest {
             aws: identity(own, aws.clone()),
             repositories,
             account: AccountSettings::default(),
+            rates,
         };
         if target.is_ecr() {
             let repository = &image.targets[0].repository;
@@ -68,6 +69,7 @@ impl CopyRequest {
             written: 0,
             samples: Vec::new(),
             caches: Vec::new(),
+            pull_shares: BTreeMap::new(),
             wildcards: Vec::new(),
             files: Vec::new(),
             warnings: Vec::new(),

@@ -46,6 +46,29 @@ impl LockFile {
         self.0.insert((source.to_owned(), selection_key(entry)), digest.clone());
     }
 
+    /// Adds the records of another lock file.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if a digest differs.
+    pub(crate) fn join(&mut self, other: &Self) -> Result<()> {
+        for (key, digest) in &other.0 {
+            let known = self.0.entry(key.clone()).or_insert_with(|| digest.clone());
+            if known != digest {
+                let problem = format!("the lock files name two digests for `{}`", key.0);
+                return Err(
+                    Error::new(Kind::Configuration, problem).hint("name the lock files of one run")
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a lock file that would not cover every selected image.
+    pub(crate) fn unwritten(path: &Path) -> Error {
+        Error::new(Kind::Unavailable, format!("the lock file `{}` is not written", path.display()))
+            .hint("fix the failed images, restore the archived ones, and run again: a lock file covers every selected image")
+    }
+
     /// Writes the file. The same lock gives the same bytes.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(HEADER.as_bytes())?;

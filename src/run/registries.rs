@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
+    num::NonZeroU32,
     path::Path,
     sync::Arc,
 };
@@ -20,7 +21,7 @@ use crate::{
     config::{Config, CredentialSource, DestinationConfig, RegistryConfig},
     ecr::{
         AwsSession, AwsSessions, DataPlaneConfig, Ecr, EcrAccount, Identity, api::Api, ca_bundle,
-        data_plane_address, listing, secrets,
+        data_plane_address, listing, quota::LimitedAction, secrets,
     },
     engine::{self, Endpoint, Endpoints, SourceEndpoint},
     layout::Layout,
@@ -117,6 +118,8 @@ impl Registries {
     pub fn with_transport(transport: Transport, transfers: usize, policy: &RetryPolicy) -> Self {
         let contexts = SideContexts::new(policy);
         let sessions = AwsSessions::new(transport.clone(), Arc::clone(&contexts.ecr_api));
+        // embedded registries have no rates
+        let sessions = sessions.paced(!transport.is_sandbox());
         let (sources, accounts) = (Mutex::default(), Mutex::default());
         let connections = ConnectionShare::default();
         Self {
@@ -135,6 +138,30 @@ impl Registries {
     pub fn waiting(mut self, max_wait: MaxWait) -> Self {
         self.contexts.source = Arc::new(self.contexts.source.waiting(max_wait));
         self
+    }
+
+    /// The same registries, limited to ECR's rates even if they are embedded ones.
+    pub fn paced(self) -> Self {
+        Self { sessions: self.sessions.paced(true), ..self }
+    }
+
+    /// The actions whose requests waited for their rate, by destination. A session that several
+    /// destinations share is named once.
+    pub(super) async fn limited(
+        &self,
+        config: &Config,
+    ) -> Vec<(DestinationId, Vec<LimitedAction>)> {
+        let (mut all, mut seen): (Vec<_>, Vec<Arc<AwsSession>>) = Default::default();
+        for (index, to) in config.destinations.iter().enumerate() {
+            if let (Some(host), true) = (to.registry.host(), to.is_ecr()) {
+                let session = self.session(to, host).await;
+                if !seen.iter().any(|it| Arc::ptr_eq(it, &session)) {
+                    all.push((DestinationId(index), session.api.quotas().limited()));
+                    seen.push(session);
+                }
+            }
+        }
+        all
     }
 
     /// Stops the sandbox if [`Self::open`] started one.
@@ -205,8 +232,11 @@ impl Registries {
             if !sources.contains_key(location) {
                 let table = location.host().and_then(|host| config.registries.get(host));
                 let reserved_pulls = table.map_or(0, |table| table.reserve_pulls);
+                let shares = location.host().and_then(|host| config.pull_shares.get(host));
+                let pull_shares = shares.copied().unwrap_or(NonZeroU32::MIN);
                 let source = Arc::new(self.any_source(config, location).await?);
-                sources.insert(location.clone(), SourceEndpoint { source, reserved_pulls });
+                let endpoint = SourceEndpoint { source, reserved_pulls, pull_shares };
+                sources.insert(location.clone(), endpoint);
             }
         }
         for destination in &config.destinations {
@@ -354,7 +384,9 @@ impl Registries {
             region: usual.region.or(aws.region),
             ..usual
         };
-        self.sessions.session(identity).await
+        let session = self.sessions.session(identity).await;
+        session.api.quotas().set(&to.rates);
+        session
     }
 
     async fn any_destination(

@@ -21,6 +21,7 @@ pub(super) async fn start(directory: &Path, config: &Config) -> Result<Sandbox> 
         mode: Mode::Cloud,
         directory: Some(directory.to_owned()),
         blob_mounting: BlobMounting::Off,
+        without_journal: true,
         ..Options::default()
     };
     let sandbox = Sandbox::start(options).await.map_err(failed)?;

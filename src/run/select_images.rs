@@ -138,7 +138,7 @@ pub(crate) async fn pinned_digest(
         return Ok(Some(pin.clone()));
     }
     let source = Arc::new(registries.any_source(config, &image.origin.location).await?);
-    let endpoint = SourceEndpoint { source, reserved_pulls: 0 };
+    let endpoint = SourceEndpoint::new(source);
     let context = Arc::clone(&registries.contexts.source);
     let digest = engine::pushed_digest(endpoint, image, pin, context).await;
     let digest =

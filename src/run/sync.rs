@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     lock_file::LockFile,
+    rates,
     registries::Registries,
     select_images::{self, CacheItem, SelectedItem},
     warm::CacheWarmer,
@@ -196,21 +197,29 @@ pub(crate) async fn run_with_lock(
             hint: error.remedy().map(ToOwned::to_owned),
         })
         .collect();
+    let elapsed = clock.elapsed();
+    let rates = match options.mode {
+        Mode::Mirror => rates::of_run(registries, config, elapsed).await,
+        Mode::Plan | Mode::PlanWithoutPulls => rates::of_plan(config, &summary.manifests),
+    };
+    let manifests = summary.manifests.values().copied();
     let report = Report {
-        schema: outcome::REPORT_SCHEMA,
+        schema: outcome::REPORT_SCHEMA.into(),
         version: 1,
         tool: outcome::Tool::THIS,
         started: humantime::format_rfc3339_seconds(started).to_string(),
-        seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
         exit: outcome::exit_status(&totals, &unusable, shutdown.interrupt()),
         unusable,
         totals,
         blobs: summary.blobs,
-        manifests: (options.mode != Mode::Mirror).then_some(summary.manifests),
+        manifests: (options.mode != Mode::Mirror).then(|| manifests.sum()),
         bytes: bytes(&summary, contexts, options.mode),
         requests: requests(contexts),
         changes: summary.changes,
         pulls: summary.pulls,
+        rates,
+        shard: None,
         images: summary.rows,
     };
     Ok((report, lock))

@@ -93,8 +93,12 @@ impl Count {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Journal(Mutex<VecDeque<Record>>);
+#[derive(Debug)]
+pub(super) struct Journal {
+    /// Entries that are kept.
+    most: usize,
+    records: Mutex<VecDeque<Record>>,
+}
 
 /// An entry and the counts of its bodies, which may still grow.
 #[derive(Debug)]
@@ -105,16 +109,23 @@ pub(super) struct Record {
 }
 
 impl Journal {
+    /// A journal that records requests, or none.
+    pub(super) fn new(is_kept: bool) -> Self {
+        Self { most: if is_kept { KEPT } else { 0 }, records: Mutex::default() }
+    }
+
     pub(super) fn add(&self, record: Record) {
-        let mut records = self.0.lock();
-        if records.len() == KEPT {
+        let mut records = self.records.lock();
+        if records.len() == self.most {
             records.pop_front();
         }
-        records.push_back(record);
+        if self.most > 0 {
+            records.push_back(record);
+        }
     }
 
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let records = self.0.lock();
+        let records = self.records.lock();
         let entry = |record: &Record| Entry {
             request_bytes: record.request.now(),
             response_bytes: record.response.now(),

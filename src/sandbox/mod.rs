@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use ecr::Ecr;
 pub use fault::{Fault, Faults};
 pub use journal::Entry;
+use journal::Journal;
 use plain::Plain;
 pub use profile::Profile;
 use server::{Backends, ListenerRole, PlainHost, Server};
@@ -65,10 +66,14 @@ pub struct Options {
     pub latency: Duration,
     /// ECR's default of the account setting `BLOB_MOUNTING`.
     pub blob_mounting: BlobMounting,
+    /// ECR's requests per second of these actions, and the largest burst; others have no limit.
+    pub rates: Vec<(&'static str, u32)>,
     /// The faults that are active from the start.
     pub faults: Vec<Fault>,
     /// The registry that the upstreams, or the plain registry, are like.
     pub like: Option<&'static Profile>,
+    /// Records no request: nothing reads the journal.
+    pub without_journal: bool,
 }
 
 /// The registries that a sandbox plays.
@@ -151,7 +156,7 @@ impl Sandbox {
             backends: backends(&options, directory.path(), &faults)?,
             faults,
             plain_hosts: Default::default(),
-            journal: Default::default(),
+            journal: Journal::new(!options.without_journal),
             latency: options.latency,
             stopped: CancellationToken::new(),
         });
@@ -263,6 +268,7 @@ fn backends(options: &Options, directory: &Path, faults: &Faults) -> io::Result<
     let imported = Arc::clone(&upstream);
     let mounting = options.blob_mounting;
     let ecr = Ecr::open(&directory.join("ecr"), faults.clone(), mounting, naming, imported)?;
+    let ecr = ecr.limited(&options.rates);
     Ok(Backends::Cloud(upstream, Box::new(ecr)))
 }
 

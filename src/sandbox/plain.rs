@@ -169,7 +169,7 @@ impl PlainRequest<'_> {
             }
         }
         for child in &links.children {
-            if self.store.manifest(self.name(), child).is_none() {
+            if !self.store.has_manifest(self.name(), child) {
                 return Err(missing("manifest", child));
             }
         }

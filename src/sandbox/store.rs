@@ -1,8 +1,8 @@
 //! One registry's content in a directory: blobs by digest; blobs, manifests and tags by repository.
 //!
 //! Files are written beside their final path and renamed, so a kill leaves the old or the new
-//! content. The disk is read once, when the store is opened; afterwards reads come from memory and
-//! do not wait for writes. One process at a time owns a directory.
+//! content. Names and digests are read once, when the store is opened, and stay in memory; manifests
+//! and blobs stay on the disk. One process at a time owns a directory.
 
 pub(super) mod disk;
 mod links;
@@ -37,37 +37,36 @@ pub struct Store {
     repositories: RwLock<BTreeMap<String, Repository>>,
     sizes: RwLock<HashMap<Digest, u64>>,
     uploads: Mutex<HashMap<String, Arc<Upload>>>,
-    documents: Mutex<HashMap<String, Option<Value>>>,
+    /// As compact JSON.
+    documents: Mutex<HashMap<String, Option<Box<str>>>>,
 }
 
 #[derive(Default)]
 struct Repository {
     blobs: HashSet<Digest>,
-    manifests: HashMap<Digest, Manifest>,
+    manifests: HashSet<Digest>,
     tags: BTreeMap<String, Digest>,
     /// The number of manifests that name each blob.
     uses: HashMap<Digest, usize>,
 }
 
-struct Manifest {
-    media_type: String,
-    bytes: Bytes,
-    links: Arc<Links>,
-}
-
 impl Repository {
-    fn insert(&mut self, digest: Digest, media_type: String, bytes: Bytes) {
-        let links = Arc::new(Links::read(&bytes).unwrap_or_default());
-        self.remove(&digest);
-        for blob in &links.blobs {
-            *self.uses.entry(blob.clone()).or_default() += 1;
+    fn insert(&mut self, digest: Digest, bytes: &[u8]) {
+        if !self.manifests.insert(digest) {
+            return;
         }
-        self.manifests.insert(digest, Manifest { media_type, bytes, links });
+        for blob in Links::read(bytes).unwrap_or_default().blobs {
+            // shares the memory of a digest that is known
+            let blob = self.blobs.get(&blob).cloned().unwrap_or(blob);
+            *self.uses.entry(blob).or_default() += 1;
+        }
     }
 
-    fn remove(&mut self, digest: &Digest) -> bool {
-        let Some(removed) = self.manifests.remove(digest) else { return false };
-        for blob in &removed.links.blobs {
+    fn remove(&mut self, digest: &Digest, links: &Links) -> bool {
+        if !self.manifests.remove(digest) {
+            return false;
+        }
+        for blob in &links.blobs {
             if let Some(uses) = self.uses.get_mut(blob) {
                 *uses -= 1;
                 if *uses == 0 {
@@ -93,8 +92,9 @@ impl Store {
                 tags: disk.tags(&name)?.into_iter().collect(),
                 ..Repository::default()
             };
-            for (digest, media_type, bytes) in disk.manifests(&name)? {
-                repository.insert(digest, media_type, bytes);
+            for digest in disk.manifests(&name)? {
+                let manifest = disk.manifest(&name, &digest);
+                repository.insert(digest, &manifest.map(|(_, bytes)| bytes).unwrap_or_default());
             }
             repositories.insert(name, repository);
         }
@@ -251,27 +251,33 @@ impl Store {
         let digest = Digest::of(bytes);
         let _change = self.changes.lock();
         self.disk.put_manifest(repository, &digest, media_type, bytes)?;
-        let copy = Bytes::copy_from_slice(bytes);
-        self.update(repository, |found| found.insert(digest.clone(), media_type.to_owned(), copy));
+        self.update(repository, |found| found.insert(digest.clone(), bytes));
         Ok(digest)
     }
 
     /// A manifest's media type and bytes.
     pub fn manifest(&self, repository: &str, digest: &Digest) -> Option<(String, Bytes)> {
+        match self.has_manifest(repository, digest) {
+            true => self.disk.manifest(repository, digest),
+            false => None,
+        }
+    }
+
+    pub(crate) fn has_manifest(&self, repository: &str, digest: &Digest) -> bool {
         let repositories = self.repositories.read();
-        let manifest = repositories.get(repository)?.manifests.get(digest)?;
-        Some((manifest.media_type.clone(), manifest.bytes.clone()))
+        repositories.get(repository).is_some_and(|found| found.manifests.contains(digest))
     }
 
     /// A manifest's references; empty if the bytes are not a manifest.
-    pub fn links(&self, repository: &str, digest: &Digest) -> Option<Arc<Links>> {
-        Some(self.repositories.read().get(repository)?.manifests.get(digest)?.links.clone())
+    pub fn links(&self, repository: &str, digest: &Digest) -> Option<Links> {
+        let (_, bytes) = self.manifest(repository, digest)?;
+        Some(Links::read(&bytes).unwrap_or_default())
     }
 
     /// The digests of all manifests, sorted.
     pub fn manifests(&self, repository: &str) -> Vec<Digest> {
         let mut digests: Vec<Digest> = match self.repositories.read().get(repository) {
-            Some(found) => found.manifests.keys().cloned().collect(),
+            Some(found) => found.manifests.iter().cloned().collect(),
             None => Vec::new(),
         };
         digests.sort_unstable();
@@ -285,8 +291,11 @@ impl Store {
             self.disk.delete_tag(repository, tag)?;
             self.update(repository, |found| found.tags.remove(tag));
         }
-        let existed =
-            self.repositories.write().get_mut(repository).is_some_and(|found| found.remove(digest));
+        let links = self.links(repository, digest).unwrap_or_default();
+        let mut repositories = self.repositories.write();
+        let found = repositories.get_mut(repository);
+        let existed = found.is_some_and(|found| found.remove(digest, &links));
+        drop(repositories);
         if existed {
             self.disk.delete_manifest(repository, digest)?;
         }
@@ -335,10 +344,11 @@ impl Store {
     pub fn document(&self, name: &str) -> Option<Value> {
         let mut documents = self.documents.lock();
         if let Some(known) = documents.get(name) {
-            return known.clone();
+            return serde_json::from_str(known.as_deref()?).ok();
         }
         let read = self.disk.document(name);
-        documents.insert(name.to_owned(), read.clone());
+        let text = read.as_ref().map(|value| value.to_string().into());
+        documents.insert(name.to_owned(), text);
         read
     }
 
@@ -346,7 +356,8 @@ impl Store {
     pub fn set_document(&self, name: &str, value: &Value) -> io::Result<()> {
         let mut documents = self.documents.lock();
         self.disk.set_document(name, value)?;
-        documents.insert(name.to_owned(), (!value.is_null()).then(|| value.clone()));
+        let text = (!value.is_null()).then(|| value.to_string().into());
+        documents.insert(name.to_owned(), text);
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ const TABLES: &[(&str, &str, &[&str])] = &[
         "[[image]]\nsource = \"redis\"\ntags = [\"7\"]\nplatfroms = \"all\"",
         &["mirror.toml:9:1\n", "9 | platfroms = \"all\"", "^^^^^^^^^", "did you mean `platforms`?"],
     ),
-    ("an unknown table", "[[images]]\nsource = \"redis\"", &["mirror.toml:6:", "`image`"]),
+    ("an unknown table", "[[picture]]\nsource = \"redis\"", &["mirror.toml:6:", "`image`"]),
     (
         "a malformed reference",
         "[[image]]\nsource = \"Nginx:::\"\ntags = [\"1\"]",

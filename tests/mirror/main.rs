@@ -55,6 +55,7 @@ mod screen;
 mod security;
 mod selection;
 mod settings;
+mod shards;
 mod sharing;
 mod shorthand;
 mod signals;

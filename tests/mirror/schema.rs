@@ -31,7 +31,7 @@ struct Table {
     keys: &'static [(&'static str, &'static str)],
 }
 
-const TABLES: [Table; 24] = [
+const TABLES: [Table; 25] = [
     Table { definition: "", before: "", keys: &[("destination", "[{ registry = 'r.example' }]")] },
     Table { definition: "destination", before: "[[destination]]", keys: &[REGISTRY] },
     Table { definition: "repositories", before: "[destination.repositories]", keys: &[] },
@@ -56,6 +56,7 @@ const TABLES: [Table; 24] = [
         keys: &[("organization", "'o-a1b2c3d4e5'")],
     },
     Table { definition: "account", before: "[destination.account]", keys: &[] },
+    Table { definition: "rates", before: "[destination.rates]", keys: &[] },
     Table {
         definition: "scanning",
         before: "[destination.account.scanning]",

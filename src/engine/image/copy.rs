@@ -19,7 +19,10 @@ use crate::{
         options::{Check, Mode},
         state::source::Reader,
     },
-    model::{Descriptor, Digest, Kind, Manifest, RawManifest, Result, Tag, event::Progress},
+    model::{
+        Descriptor, DestinationId, Digest, Kind, Manifest, RawManifest, Result, Tag,
+        event::Progress,
+    },
     remote::{
         Destination, Source,
         index_walk::{Tree, Unserved},
@@ -43,8 +46,8 @@ pub(crate) struct TreeCopy<'a, S, D> {
 pub(crate) struct Copied {
     /// The blob bytes that a plan would read: several targets share one read.
     pub(crate) bytes_to_read: u64,
-    /// The manifests that a plan would push.
-    pub(crate) manifests: u64,
+    /// The manifests that a plan would push, by destination.
+    pub(crate) manifests: Vec<(DestinationId, u64)>,
     /// Names the content that is not copied.
     pub(crate) warning: Option<String>,
 }
@@ -62,13 +65,15 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         let Some(content) = content else { return Ok(Copied::default()) };
         let warning = content.warning;
         let targets = self.targets.iter().zip(&content.manifests);
-        let manifests = targets.map(|(it, missing)| self.manifests_to_push(it, missing)).sum();
+        let manifests: Vec<_> = targets
+            .map(|(it, missing)| (it.repository.id, self.manifests_to_push(it, missing)))
+            .collect();
         if mode != Mode::Mirror {
             let bytes_to_read = self.forecast(content.blobs);
             return Ok(Copied { bytes_to_read, manifests, warning });
         }
         let progress = Arc::clone(&self.progress);
-        progress.manifests.add(manifests);
+        progress.manifests.add(manifests.iter().map(|(_, pushed)| pushed).sum());
         progress.expected.add(content.blobs.iter().map(MissingBlob::bytes_to_push).sum());
         let transfers = &Transfers { limits, reader, seq: content.seq, progress };
         let places = content.blobs.into_iter();

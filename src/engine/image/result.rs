@@ -6,7 +6,7 @@ use super::plan::{Current, Plan, Verdict};
 use crate::{
     engine::{blob::target::CopyTarget, context::RunContext},
     model::{
-        Image,
+        DestinationId, Image,
         event::Event,
         outcome::{Bounds, Outcome, Row},
     },
@@ -18,8 +18,8 @@ pub(crate) struct ImageResult {
     pub(crate) rows: Vec<Row>,
     /// Blob bytes that a plan would read; `None` if only a pull could tell.
     pub(crate) bytes_to_read: Option<u64>,
-    /// Manifests that a plan would push.
-    pub(crate) manifests: Bounds,
+    /// Manifests that a plan would push, by destination.
+    pub(crate) manifests: Vec<(DestinationId, Bounds)>,
 }
 
 /// The result of an image that was not planned: a row per target, changed in the same way.
@@ -29,7 +29,7 @@ pub(crate) fn uniform(
     change: impl Fn(Row) -> Row,
 ) -> ImageResult {
     let rows = image.targets.iter().map(|target| change(context.row(image, target))).collect();
-    ImageResult { rows, bytes_to_read: Some(0), manifests: Bounds::default() }
+    ImageResult { rows, bytes_to_read: Some(0), manifests: Vec::new() }
 }
 
 /// The rows of an image that was planned, and copied as far as the mode allows.

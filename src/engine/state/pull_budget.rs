@@ -255,7 +255,7 @@ fn needs(pulls: u64) -> String {
 fn quota(pulls: u64, limit: u64, reserved: u64) -> Error {
     let rest = format!("the limit is {limit} per window, {reserved} of them reserved");
     Error::new(Kind::Quota, format!("{}; {rest}", needs(pulls))).hint(
-        "narrow `platforms`, lower `reserve_pulls`, or authenticate with a plan that allows more",
+        "narrow `platforms`, lower `reserve_pulls`, run fewer shards, or authenticate with a plan that allows more",
     )
 }
 

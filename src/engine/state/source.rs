@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    num::NonZeroU32,
     sync::Arc,
 };
 
@@ -15,7 +16,7 @@ use crate::{
         Descriptor, Digest, Error, Kind, ListedImage, Location, Platform, RawManifest, Repository,
         Result, Tag, TagOrDigest,
     },
-    remote::{Allowance, HostContext, Source, body, index_walk::ImageReader},
+    remote::{Allowance, HostContext, PullLimits, Source, body, index_walk::ImageReader},
 };
 
 /// Bytes of manifests that stay cached for later images.
@@ -26,6 +27,9 @@ pub(crate) struct SourceRegistry<S> {
     pub(crate) location: Location,
     pub(crate) source: Arc<S>,
     pub(crate) budget: Arc<PullBudget>,
+    pull_shares: NonZeroU32,
+    /// The pulls that the processes share: set by the first answer, and by that of a new window.
+    window: Mutex<Option<SharedWindow>>,
     context: Arc<HostContext>,
     manifests: Mutex<ManifestCache>,
     /// Set once the registry was asked for its pull limit.
@@ -41,11 +45,43 @@ impl<S> SourceRegistry<S> {
         Self {
             location,
             source: endpoint.source,
-            budget: Arc::new(PullBudget::new(endpoint.reserved_pulls)),
+            budget: Arc::new(PullBudget::new(
+                endpoint.reserved_pulls.div_ceil(endpoint.pull_shares.get().into()),
+            )),
+            pull_shares: endpoint.pull_shares,
+            window: Mutex::default(),
             context,
             manifests: Mutex::default(),
             allowance_queried: OnceCell::new(),
         }
+    }
+}
+
+/// The state of the pull limit when this process divided it.
+#[derive(Debug, Clone, Copy)]
+struct SharedWindow {
+    remaining: u64,
+    /// Pulls that this process had spent.
+    spent: u64,
+}
+
+impl<S: PullLimits> SourceRegistry<S> {
+    /// The pull limit in the registry's last answer, and this process's share of it. The shares of all
+    /// processes together never exceed the pulls that are left.
+    fn allowance(&self) -> Option<Allowance> {
+        let seen = self.source.allowance()?;
+        let shares = u64::from(self.pull_shares.get());
+        if shares == 1 {
+            return Some(seen);
+        }
+        let spent = self.source.pulls_spent();
+        let mut window = self.window.lock();
+        let known = window.filter(|known| seen.remaining <= known.remaining);
+        let at = known.unwrap_or(SharedWindow { remaining: seen.remaining, spent });
+        *window = Some(at);
+        let own = (at.remaining / shares).saturating_sub(spent - at.spent);
+        let (limit, remaining) = (seen.limit / shares, own.min(seen.remaining));
+        Some(Allowance { limit, remaining, ..seen })
     }
 }
 
@@ -117,7 +153,7 @@ impl<S: Source> Reader<S> {
 
     /// The pull limit in the registry's last answer.
     pub(crate) fn allowance(&self) -> Option<Allowance> {
-        self.registry.source.allowance()
+        self.registry.allowance()
     }
 
     /// The images of the index that the tag points to, if a listing tells them without a pull.
@@ -222,7 +258,57 @@ impl<S: Source> ImageReader for Reader<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicU64, Ordering::Relaxed},
+        time::Duration,
+    };
+
     use super::*;
+    use crate::model::Host;
+
+    /// A registry whose last answer named these remaining pulls, and the pulls that were spent.
+    struct Metered(AtomicU64, AtomicU64);
+
+    impl PullLimits for Metered {
+        fn allowance(&self) -> Option<Allowance> {
+            let remaining = self.0.load(Relaxed);
+            Some(Allowance { limit: 100, remaining, window: Duration::from_secs(21_600) })
+        }
+
+        fn pulls_spent(&self) -> u64 {
+            self.1.load(Relaxed)
+        }
+    }
+
+    #[test]
+    fn shares_of_a_pull_limit_are_together_at_most_what_is_left() {
+        let source = Arc::new(Metered(60.into(), 0.into()));
+        let endpoint = SourceEndpoint {
+            pull_shares: NonZeroU32::new(4).unwrap(),
+            reserved_pulls: 10,
+            source: Arc::clone(&source),
+        };
+        let location = Location::from("docker.io".parse::<Host>().unwrap());
+        let registry = SourceRegistry::new(location, endpoint, Arc::default());
+        // the pulls that the registry has left, those that this run spent, and those that it may spend
+        for (left, spent, expected) in [
+            (60, 0, 15),
+            (60, 5, 10),
+            // the others pull, too
+            (40, 5, 10),
+            (7, 5, 7),
+            (0, 12, 0),
+            // a new window
+            (100, 15, 25),
+            (100, 40, 0),
+        ] {
+            source.0.store(left, Relaxed);
+            source.1.store(spent, Relaxed);
+            let allowance = registry.allowance().unwrap();
+            assert_eq!((allowance.limit, allowance.remaining), (25, expected), "{left} {spent}");
+        }
+        assert_eq!(registry.budget.window(registry.allowance().unwrap()), 22, "3 of 10 reserved");
+    }
 
     #[test]
     fn the_oldest_manifests_leave_a_full_cache() {

@@ -123,7 +123,7 @@ impl EngineFixture {
     ) -> Arc<Mirror<FakeUpstream, FakeDestination>> {
         let sources = self.upstreams.iter().map(|(host, upstream)| {
             let (source, reserved_pulls) = (Arc::clone(upstream), self.reserved_pulls);
-            (host.clone(), SourceEndpoint { source, reserved_pulls })
+            (host.clone(), SourceEndpoint { reserved_pulls, ..SourceEndpoint::new(source) })
         });
         let registries =
             Endpoints { sources: sources.collect(), destinations: self.endpoints.clone() };

@@ -52,7 +52,7 @@ pub(crate) fn report() -> Report {
         Row { hint: Some("restore it".into()), ..row(Outcome::Archived, "old") },
     ];
     Report {
-        schema: outcome::REPORT_SCHEMA,
+        schema: outcome::REPORT_SCHEMA.into(),
         version: 1,
         tool: outcome::Tool::THIS,
         started: "2026-11-20T08:00:00Z".to_owned(),
@@ -63,6 +63,8 @@ pub(crate) fn report() -> Report {
         changes: Vec::new(),
         unusable: Vec::new(),
         manifests: None,
+        rates: Vec::new(),
+        shard: None,
         blobs: Blobs { present: Some(3), mounted: Some(2), pushed: Some(7) },
         bytes: Bytes { from_source: Some(31_457_280), to_destination: Some(62_914_560) },
         requests: Requests { source: 14, destination: 22, ecr_api: 4, retries: 0, throttled: 0 },
@@ -96,7 +98,7 @@ fn plain(report: &Report, width: Option<usize>) -> String {
 fn planned(report: &Report, width: Option<usize>) -> String {
     let (mut out, destinations) = (Vec::new(), destinations());
     let view = TableView { width, destinations: &destinations, lists_all: false };
-    plan(&mut out, report, &view, Some(8.0)).unwrap();
+    plan(&mut out, report, &view).unwrap();
     strip_str(&String::from_utf8(out).unwrap()).to_string()
 }
 
@@ -192,7 +194,14 @@ fn a_plan_without_pulls_has_bounds_and_names_the_option_that_resolves_them() {
     let mut report = Report { totals: Totals::of(&images), images, ..report() };
     report.bytes = Bytes::default();
     report.blobs = Blobs { present: Some(3), ..Blobs::default() };
-    report.manifests = Some(Bounds { least: 86, most: 5016 });
+    let rate = BoundingRate {
+        registry: "r".to_owned(),
+        action: "PutImage".to_owned(),
+        per_second: 8.0,
+        requests: Some(Bounds { least: 86, most: 5016 }),
+        seconds: 627.0,
+    };
+    report.rates = vec![rate];
     let pulls = &mut report.pulls[0];
     (pulls.spent, pulls.remaining) = (None, 100);
     pulls.bounds = Some(Bounds { least: 86, most: 430 });
@@ -203,10 +212,31 @@ fn a_plan_without_pulls_has_bounds_and_names_the_option_that_resolves_them() {
             "",
             "1 planned",
             "docker.io: 86–430 pulls, 100 left: about 5 runs, one every 6h",
-            "at most 5,016 PutImage at 8/s: 11 min",
+            "at most 5,016 PutImage at 8/s: about 11 min; if AWS has granted more, set `rates`",
             "hint: `plan --resolve` reads the manifests and shows every number; that spends pulls",
         ]
     );
+}
+
+#[test]
+fn the_last_line_of_a_run_names_the_rate_that_bounded_it() {
+    let rate = |registry: &str, per_second| BoundingRate {
+        registry: registry.to_owned(),
+        action: "PutImage".to_owned(),
+        per_second,
+        requests: None,
+        seconds: 627.0,
+    };
+    let mut report = Report { seconds: 660.0, ..report() };
+    report.rates = vec![rate("r", 80.0)];
+    let last = |report: &Report| plain(report, None).lines().last().unwrap().to_owned();
+    assert_eq!(
+        last(&report),
+        "PutImage at 80/s bounded this run: requests waited in 10m 27s of 11m; if AWS has granted \
+         more, set `rates`"
+    );
+    report.rates.push(rate("s", 1.25));
+    assert!(last(&report).starts_with("PutImage at 1.25/s to s bounded this run"));
 }
 
 #[test]

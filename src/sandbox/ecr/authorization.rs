@@ -2,8 +2,6 @@
 //!
 //! Maps the registry protocol to API actions: a `HEAD` of a blob is `BatchCheckLayerAvailability`,
 //! for the permission and for the quota.
-//!
-//! Source: user guide, service quotas (per account and region, per second).
 
 use std::collections::HashMap;
 
@@ -11,19 +9,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{error::EcrError, identity::Principal};
-use crate::sandbox::fault::{Faults, Name, Side};
-
-/// Requests per second of every action with a published quota.
-pub(super) const RATES: &[(&str, f64)] = &[
-    ("GetAuthorizationToken", 500.0),
-    ("BatchCheckLayerAvailability", 1000.0),
-    ("InitiateLayerUpload", 100.0),
-    ("UploadLayerPart", 500.0),
-    ("CompleteLayerUpload", 100.0),
-    ("PutImage", 10.0),
-    ("BatchGetImage", 2000.0),
-    ("GetDownloadUrlForLayer", 3000.0),
-];
+use crate::{
+    model::ecr_rates::PUBLISHED,
+    sandbox::fault::{Faults, Name, Side},
+};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Action<'a> {
@@ -40,6 +29,8 @@ pub(super) struct Action<'a> {
 #[derive(Debug)]
 pub(super) struct ActionGuard {
     faults: Faults,
+    /// Requests per second, by action.
+    rates: HashMap<&'static str, u32>,
     buckets: Mutex<HashMap<(String, String, &'static str), Bucket>>,
 }
 
@@ -52,7 +43,21 @@ struct Bucket {
 impl ActionGuard {
     /// Allows everything unless `faults` restrict it: `deny=ACTION`, `limit=ACTION`, `quotas`.
     pub(super) fn new(faults: Faults) -> Self {
-        Self { faults, buckets: Mutex::default() }
+        Self { faults, rates: HashMap::new(), buckets: Mutex::default() }
+    }
+
+    /// The same guard with these requests per second of an action.
+    pub(super) fn limited(self, rates: &[(&'static str, u32)]) -> Self {
+        Self { rates: rates.iter().copied().collect(), ..self }
+    }
+
+    /// The requests per second that are allowed; `None` for any number.
+    fn rate(&self, action: &str) -> Option<u32> {
+        let given = self.rates.get(action).copied();
+        given.or_else(|| {
+            self.faults.active(Name::Quotas, Side::Ecr)?;
+            PUBLISHED.iter().find(|rate| rate.action == action).map(|rate| rate.per_second)
+        })
     }
 
     /// Fails unless the principal may do this and the quota allows it now.
@@ -71,11 +76,11 @@ impl ActionGuard {
             let text = format!("the account has all that its quota of {} allows", action.name);
             return Err(EcrError::new("LimitExceededException", text));
         }
-        match RATES.iter().find(|(name, _)| *name == action.name) {
-            Some(&(_, rate)) if self.faults.active(Name::Quotas, Side::Ecr).is_some() => {
-                self.take(action, rate).then_some(()).ok_or_else(EcrError::throttled)
+        match self.rate(action.name) {
+            Some(rate) => {
+                self.take(action, rate.into()).then_some(()).ok_or_else(EcrError::throttled)
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -120,6 +125,20 @@ mod tests {
         assert_eq!(allowed("eu-west-1"), 3);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(allowed("eu-west-1"), 10, "unused time is not saved up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_given_rate_limits_its_action_only() {
+        let guard = ActionGuard::new(Faults::default()).limited(&[("PutImage", 100)]);
+        let principal = Principal::user();
+        let allowed = |action: Action<'_>| {
+            (0..500).filter(|_| guard.authorize(&action, &principal).is_ok()).count()
+        };
+        assert_eq!(allowed(put_image("eu-west-1")), 100);
+        let other = Action { name: "InitiateLayerUpload", ..put_image("eu-west-1") };
+        assert_eq!(allowed(other), 500);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert_eq!(allowed(put_image("eu-west-1")), 10);
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub(super) fn push(
         return Err(immutable(push.repository, tag));
     }
     check_references(registry, push.repository, &manifest, is_visible)?;
-    let is_stored = store.manifest(push.repository, &digest).is_some();
+    let is_stored = store.has_manifest(push.repository, &digest);
     let existed = is_stored && (push.tag.is_none() || current.as_ref() == Some(&digest));
     if !is_stored {
         check_quota(registry, push)?;
@@ -168,7 +168,7 @@ fn check_references(
     }
     let children = manifest.manifests.iter().flatten().map(|child| &child.digest);
     let images: Vec<&Digest> =
-        children.filter(|child| registry.store.manifest(repository, child).is_none()).collect();
+        children.filter(|child| !registry.store.has_manifest(repository, child)).collect();
     if !images.is_empty() {
         return Err(missing_content(
             registry,

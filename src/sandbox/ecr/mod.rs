@@ -93,6 +93,11 @@ impl Ecr {
         })
     }
 
+    /// The same registries with these requests per second of an action.
+    pub(crate) fn limited(self, rates: &[(&'static str, u32)]) -> Ecr {
+        Ecr { guard: self.guard.limited(rates), ..self }
+    }
+
     /// The images that each repository lists, if a fault says so.
     fn listed_images(&self) -> Option<u64> {
         self.faults.active(Name::Images, Side::Ecr).and_then(|arg| arg.number())

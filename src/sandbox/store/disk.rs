@@ -121,6 +121,15 @@ impl Disk {
         self.replace(&path, &[media_type.as_bytes(), b"\n", bytes].concat())
     }
 
+    /// The manifest's media type and bytes; `None` if it cannot be read.
+    pub(super) fn manifest(&self, repository: &str, digest: &Digest) -> Option<(String, Bytes)> {
+        let path = self.repository(repository).ok()?.join("manifests").join(digest.hex());
+        let file = Bytes::from(fs::read(path).ok()?);
+        let line = file.iter().position(|&b| b == b'\n')?;
+        let media_type = String::from_utf8_lossy(&file[..line]).into_owned();
+        Some((media_type, file.slice(line + 1..)))
+    }
+
     pub(super) fn delete_manifest(&self, repository: &str, digest: &Digest) -> io::Result<()> {
         let path = self.repository(repository)?.join("manifests").join(digest.hex());
         absent_is_fine(fs::remove_file(path))
@@ -160,7 +169,7 @@ impl Disk {
     }
 }
 
-/// Reads everything, once per process.
+/// Reads names, digests and sizes, once per process.
 impl Disk {
     pub(super) fn blobs(&self) -> io::Result<HashMap<Digest, u64>> {
         let mut sizes = HashMap::new();
@@ -199,15 +208,9 @@ impl Disk {
             .collect()
     }
 
-    pub(super) fn manifests(&self, repository: &str) -> io::Result<Vec<(Digest, String, Bytes)>> {
+    pub(super) fn manifests(&self, repository: &str) -> io::Result<Vec<Digest>> {
         let directory = self.repository(repository)?.join("manifests");
-        let read = |(hex, path): (String, PathBuf)| {
-            let file = Bytes::from(fs::read(path)?);
-            let line = file.iter().position(|&b| b == b'\n').ok_or(not_ours("no media type"))?;
-            let media_type = String::from_utf8_lossy(&file[..line]).into_owned();
-            Ok((digest(&hex)?, media_type, file.slice(line + 1..)))
-        };
-        entries(&directory)?.into_iter().map(read).collect()
+        entries(&directory)?.into_iter().map(|(hex, _)| digest(&hex)).collect()
     }
 }
 

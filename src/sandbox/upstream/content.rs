@@ -3,11 +3,12 @@
 //! A repository starts with the catalogue's images; content that tests add overlays them. Listing
 //! names makes no image; a request for a tag makes its image; a request for an unknown digest makes
 //! all listed images of its repository. Nothing is kept on disk: every process makes the same
-//! bytes.
+//! bytes. So images of the catalogue are forgotten when many others were made after them, and made
+//! again when they are asked for.
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -25,6 +26,39 @@ use crate::model::{Digest, TagOrDigest};
 pub struct Content {
     layers: Layers,
     repositories: Mutex<HashMap<(String, String), Shared>>,
+    recent: Mutex<RecentRepositories>,
+}
+
+/// The repositories whose images are made, in the order of their last use.
+#[derive(Debug, Default)]
+struct RecentRepositories {
+    order: VecDeque<(Shared, usize)>,
+    bytes: usize,
+}
+
+impl RecentRepositories {
+    /// Bytes of made images that are kept.
+    const KEPT: usize = 32 << 20;
+
+    /// Moves the repository to the end. Returns those to forget.
+    fn record(&mut self, used: &Shared, bytes: usize) -> Vec<Shared> {
+        if let Some(at) = self.order.iter().position(|(known, _)| Arc::ptr_eq(known, used))
+            && let Some((_, known)) = self.order.remove(at)
+        {
+            self.bytes -= known;
+        }
+        self.bytes += bytes;
+        self.order.push_back((Arc::clone(used), bytes));
+        let mut surplus = Vec::new();
+        while self.bytes > Self::KEPT
+            && self.order.len() > 1
+            && let Some((oldest, bytes)) = self.order.pop_front()
+        {
+            self.bytes -= bytes;
+            surplus.push(oldest);
+        }
+        surplus
+    }
 }
 
 type Shared = Arc<Mutex<Repository>>;
@@ -55,6 +89,10 @@ struct Repository {
     tags: HashMap<String, (Digest, SystemTime)>,
     removed: HashSet<String>,
     generations: HashMap<String, u32>,
+    /// The tags that are not listed and whose images were made.
+    on_demand: BTreeSet<String>,
+    /// The bytes of the images that were made.
+    bytes: usize,
     manifests: HashMap<Digest, Manifest>,
     blobs: HashMap<Digest, Blob>,
 }
@@ -71,24 +109,41 @@ impl Content {
     }
 
     pub fn manifest(&self, host: &str, name: &str, at: &TagOrDigest) -> Option<Manifest> {
-        let repository = self.repository(host, name);
-        let mut repository = repository.lock();
-        let digest = match at {
-            TagOrDigest::Digest(digest) => digest.clone(),
-            TagOrDigest::Tag(tag) => repository.resolve(tag.as_str(), &self.layers)?.0,
-        };
-        repository.manifest(&digest, &self.layers)
+        self.read(host, name, |repository| {
+            let digest = match at {
+                TagOrDigest::Digest(digest) => digest.clone(),
+                TagOrDigest::Tag(tag) => repository.resolve(tag.as_str(), &self.layers)?.0,
+            };
+            repository.manifest(&digest, &self.layers)
+        })
+    }
+
+    /// Forgets the images of every repository that was read.
+    #[cfg(test)]
+    pub(super) fn forget_all(&self) {
+        let recent = std::mem::take(&mut *self.recent.lock());
+        recent.order.iter().for_each(|(repository, _)| repository.lock().forget());
+    }
+
+    /// Asks a repository, which may make images, and forgets those of others if there are too many.
+    fn read<T>(&self, host: &str, name: &str, ask: impl FnOnce(&mut Repository) -> T) -> T {
+        let shared = self.repository(host, name);
+        let mut repository = shared.lock();
+        let answer = ask(&mut repository);
+        let bytes = repository.bytes;
+        // before the others are locked
+        drop(repository);
+        let surplus = self.recent.lock().record(&shared, bytes);
+        surplus.iter().for_each(|repository| repository.lock().forget());
+        answer
     }
 
     /// The blob, or its recipe. A repository has the blobs that its manifests name.
     pub fn blob(&self, host: &str, name: &str, digest: &Digest) -> Option<Blob> {
-        let repository = self.repository(host, name);
-        let mut repository = repository.lock();
-        if let Some(blob) = repository.blobs.get(digest) {
-            return Some(blob.clone());
-        }
-        repository.complete(&self.layers);
-        repository.blobs.get(digest).cloned()
+        self.read(host, name, |repository| {
+            repository.ensure(&self.layers, |known| known.blobs.contains_key(digest));
+            repository.blobs.get(digest).cloned()
+        })
     }
 
     pub fn size(&self, blob: &Blob) -> usize {
@@ -122,16 +177,14 @@ impl Content {
     /// The listed tags with their manifests, newest first, then by name.
     pub fn tags(&self, host: &str, name: &str) -> Vec<Tagged> {
         let names = self.tag_names(host, name);
-        let repository = self.repository(host, name);
-        let mut repository = repository.lock();
-        let mut tags: Vec<Tagged> = names
-            .into_iter()
-            .filter_map(|name| {
+        let mut tags: Vec<Tagged> = self.read(host, name, |repository| {
+            let tagged = names.into_iter().filter_map(|name| {
                 let (digest, pushed) = repository.resolve(&name, &self.layers)?;
                 let manifest = repository.manifest(&digest, &self.layers)?;
                 Some(Tagged { name, manifest, pushed })
-            })
-            .collect();
+            });
+            tagged.collect()
+        });
         tags.sort_by(|a, b| b.pushed.cmp(&a.pushed).then_with(|| a.name.cmp(&b.name)));
         tags
     }
@@ -274,6 +327,8 @@ impl Repository {
             tags: HashMap::new(),
             removed: HashSet::new(),
             generations: HashMap::new(),
+            on_demand: BTreeSet::new(),
+            bytes: 0,
             manifests: HashMap::new(),
             blobs: HashMap::new(),
         }
@@ -315,15 +370,40 @@ impl Repository {
         // only listed tags are stored: stored tags appear in listings
         if self.listed().iter().any(|planned| planned.tags.iter().any(|known| known == tag)) {
             self.tags.insert(tag.to_owned(), known.clone());
+        } else {
+            self.on_demand.insert(tag.to_owned());
         }
         Some(known)
     }
 
     fn manifest(&mut self, digest: &Digest, layers: &Layers) -> Option<Manifest> {
-        if !self.manifests.contains_key(digest) {
+        self.ensure(layers, |known| known.manifests.contains_key(digest));
+        self.manifests.get(digest).cloned()
+    }
+
+    /// Makes images until the content is known, at most all of them.
+    fn ensure(&mut self, layers: &Layers, is_known: impl Fn(&Self) -> bool) {
+        for tag in self.on_demand.clone() {
+            if is_known(self) {
+                return;
+            }
+            if let Some(planned) = self.plan(&tag) {
+                self.insert(synthesis::make(&planned.recipe, layers));
+            }
+        }
+        if !is_known(self) {
             self.complete(layers);
         }
-        self.manifests.get(digest).cloned()
+    }
+
+    /// Forgets the images that can be made again.
+    fn forget(&mut self) {
+        // an earlier build of a tag, and what a test added, cannot
+        if self.has_added || !self.generations.is_empty() {
+            return;
+        }
+        (self.manifests, self.blobs) = (HashMap::new(), HashMap::new());
+        (self.is_complete, self.bytes) = (false, 0);
     }
 
     /// Makes all listed images.
@@ -340,9 +420,11 @@ impl Repository {
     /// Adds what was made; keeps content that tests added under the same digest.
     fn insert(&mut self, made: synthesis::Made) {
         for manifest in made.manifests {
+            self.bytes += manifest.bytes.len() + ENTRY;
             self.manifests.entry(manifest.digest.clone()).or_insert(manifest);
         }
         for (digest, blob) in made.blobs {
+            self.bytes += ENTRY + if let Blob::Bytes(bytes) = &blob { bytes.len() } else { 0 };
             self.blobs.entry(digest).or_insert(blob);
         }
     }
@@ -355,6 +437,9 @@ impl Repository {
     }
 }
 
+/// The bytes of a digest in a map, about.
+const ENTRY: usize = 200;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn first_put() -> SystemTime {
@@ -363,4 +448,27 @@ fn first_put() -> SystemTime {
 
 fn pushed(planned: &Planned) -> SystemTime {
     humantime::parse_rfc3339(&planned.pushed).expect("the catalogue's dates are well written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repositories_that_were_used_least_recently_are_forgotten_first() {
+        let mut recent = RecentRepositories::default();
+        let repositories: Vec<Shared> = (0..4)
+            .map(|number| Arc::new(Mutex::new(Repository::new("quay.io", &number.to_string()))))
+            .collect();
+        let half = RecentRepositories::KEPT / 2;
+        let mut forgotten = |at: usize, bytes: usize| -> Vec<String> {
+            let surplus = recent.record(&repositories[at], bytes);
+            surplus.iter().map(|repository| repository.lock().name.clone()).collect()
+        };
+        assert_eq!(forgotten(0, half), [""; 0]);
+        assert_eq!(forgotten(1, half), [""; 0]);
+        assert_eq!(forgotten(0, half), [""; 0], "used again");
+        assert_eq!(forgotten(2, 1), ["1"]);
+        assert_eq!(forgotten(3, 3 * half), ["0", "2"], "the last one stays");
+    }
 }

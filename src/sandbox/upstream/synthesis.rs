@@ -114,6 +114,8 @@ pub(crate) struct Layers {
 #[derive(Debug, Default)]
 struct LayerCache {
     facts: HashMap<Layer, LayerFacts>,
+    /// The layers of `facts`, oldest first.
+    described: VecDeque<Layer>,
     recent: VecDeque<(Layer, Bytes)>,
     recent_bytes: usize,
 }
@@ -121,6 +123,8 @@ struct LayerCache {
 impl Layers {
     /// Maximum cached bytes: a layer that was just described is served without making it again.
     const KEPT: usize = 16 << 20;
+    /// Layers whose digests are cached: about 8 MiB.
+    const DESCRIBED: usize = 20_000;
 
     /// The layer's digest, `diff_id` and size. Makes the layer on the first call.
     pub(crate) fn facts(&self, layer: &Layer) -> LayerFacts {
@@ -129,7 +133,7 @@ impl Layers {
         }
         let (facts, bytes) = layer.make();
         let mut cache = self.cache.lock();
-        cache.facts.insert(layer.clone(), facts.clone());
+        cache.describe(layer, facts.clone());
         cache.keep(layer, bytes);
         facts
     }
@@ -145,6 +149,17 @@ impl Layers {
 }
 
 impl LayerCache {
+    fn describe(&mut self, layer: &Layer, facts: LayerFacts) {
+        if self.facts.insert(layer.clone(), facts).is_none() {
+            self.described.push_back(layer.clone());
+        }
+        if self.described.len() > Layers::DESCRIBED
+            && let Some(oldest) = self.described.pop_front()
+        {
+            self.facts.remove(&oldest);
+        }
+    }
+
     fn keep(&mut self, layer: &Layer, bytes: Bytes) {
         self.recent_bytes += bytes.len();
         self.recent.push_back((layer.clone(), bytes));

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
 
@@ -43,19 +44,31 @@ struct State {
     /// The lengths of each session's parts, in order.
     parts: HashMap<String, Vec<u64>>,
     /// Blobs by repository ARN that a client was told exist.
-    reported: HashSet<(String, Digest)>,
+    reported: HashSet<BlobKey>,
     /// Upload times of blobs, by repository ARN.
-    uploaded: HashMap<(String, Digest), Instant>,
+    uploaded: HashMap<BlobKey, Instant>,
+}
+
+/// The hash of a repository's ARN and a digest, because the sandbox keeps one for each blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct BlobKey(u64);
+
+impl BlobKey {
+    fn new(repository_arn: &str, digest: &Digest) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (repository_arn, digest).hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 impl Sessions {
     /// Records that a client was told that this blob exists.
     pub(in crate::sandbox::ecr) fn record_report(&self, repository_arn: &str, digest: &Digest) {
-        self.0.lock().reported.insert((repository_arn.to_owned(), digest.clone()));
+        self.0.lock().reported.insert(BlobKey::new(repository_arn, digest));
     }
 
     fn record_upload(&self, repository_arn: &str, digest: &Digest) {
-        let key = (repository_arn.to_owned(), digest.clone());
+        let key = BlobKey::new(repository_arn, digest);
         let mut state = self.0.lock();
         state.reported.remove(&key);
         state.uploaded.insert(key, Instant::now());
@@ -63,7 +76,7 @@ impl Sessions {
 
     /// True while `late-blobs` hides the blob.
     pub(super) fn is_late(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
-        let key = (repository_arn.to_owned(), digest.clone());
+        let key = BlobKey::new(repository_arn, digest);
         let Some(at) = self.0.lock().uploaded.get(&key).copied() else { return false };
         let late = faults.active(Name::LateBlobs, Side::Ecr).and_then(|arg| arg.number());
         late.is_some_and(|late| at.elapsed() < Duration::from_millis(late))
@@ -72,7 +85,7 @@ impl Sessions {
     /// True if `vanish` removes the blob, which a client was told exists, until it is uploaded
     /// again.
     pub(super) fn vanishes(&self, repository_arn: &str, digest: &Digest, faults: &Faults) -> bool {
-        let key = (repository_arn.to_owned(), digest.clone());
+        let key = BlobKey::new(repository_arn, digest);
         if !self.0.lock().reported.contains(&key) {
             return false;
         }

@@ -51,6 +51,23 @@ fn all_listed_content_exists_with_the_right_digest() {
 }
 
 #[test]
+fn forgotten_images_are_made_again_with_the_same_bytes() {
+    let content = Content::default();
+    for (host, repository, tag) in
+        [("registry.example.com", "team/app", "2024-w7"), ("docker.io", "library/nginx", "1.27")]
+    {
+        let at = TagOrDigest::Tag(tag.parse().unwrap());
+        let root = content.manifest(host, repository, &at).unwrap();
+        let all = closure(&content, host, repository, &root);
+        content.forget_all();
+        // a client that has read the root before
+        assert_eq!(closure(&content, host, repository, &root), all);
+        content.forget_all();
+        assert_eq!(content.manifest(host, repository, &at), Some(root));
+    }
+}
+
+#[test]
 fn a_generated_repository_is_complete() {
     let content = Content::default();
     for name in ["team/app", "team/web", "a", "b", "c", "d", "e", "f"] {
