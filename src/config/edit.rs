@@ -348,7 +348,7 @@ fn add_listed(
     let new: Vec<ImageEntry> = entries.iter().filter_map(|entry| known.unlisted(entry)).collect();
     let listed =
         |entry: &ImageEntry| entry.listed().filter(|_| !known.lines.contains_key(&entry.image()));
-    let texts: Vec<String> = new.iter().filter_map(|entry| listed(entry)).collect();
+    let texts: Vec<String> = new.iter().filter_map(&listed).collect();
     let key = format!("{host}/");
     match images.get_mut(&key).and_then(Item::as_array_mut) {
         Some(list) => append(list, &texts),

@@ -18,7 +18,7 @@ const LOGIN: [&str; 3] = ["username", "password", "insecure"];
 /// Returns `true` for a file with `images:` and `auth:`, and for the two parts of one as files of
 /// their own.
 pub(super) fn is_image_syncer(root: &Node) -> bool {
-    let has_images = root.get("images").is_some_and(|images| is_image_map(images));
+    let has_images = root.get("images").is_some_and(is_image_map);
     has_images || is_login_map(root) || is_image_map(root)
 }
 
