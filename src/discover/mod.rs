@@ -8,7 +8,6 @@ mod bake;
 mod compose;
 mod detect;
 mod dockerfile;
-mod expand;
 pub(crate) mod files;
 pub mod forms;
 mod github;
@@ -18,6 +17,7 @@ mod kubernetes;
 mod selection;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,8 +28,8 @@ use std::{
 pub use self::selection::{UsedImage, used_images};
 use self::{
     detect::FileFormat,
-    expand::Expansion,
     forms::{ImageUse, Spelling, UseKind},
+    variables::Expansion,
 };
 use crate::model::{Platform, Reference, text::printable, yaml::Node};
 
