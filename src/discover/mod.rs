@@ -279,18 +279,19 @@ impl<'a> FileReader<'a> {
         let mut inline = FileReader::new(self.file, text, &options);
         dockerfile::read(&mut inline);
         let FoundUses { uses, unreadable, has_target, .. } = inline.finish();
-        // a block scalar begins in the line after its key
+        // a block scalar begins in the line after its key; other texts have their lines escaped
         let is_block = self.text.get(node.start..).is_some_and(|text| text.starts_with(['|', '>']));
-        let shift = node.line - usize::from(!is_block);
+        let line = |own: usize| if is_block { node.line + own } else { node.line };
         self.found.has_target |= has_target;
         self.found.uses.extend(uses.into_iter().map(|mut one| {
-            one.place.line += shift;
+            one.place.line = line(one.place.line);
             one.place.kind = UseKind::Other;
+            one.place.spelling.span = node.start..node.start;
             one
         }));
         self.found
             .unreadable
-            .extend(unreadable.into_iter().map(|one| Unreadable { line: one.line + shift, ..one }));
+            .extend(unreadable.into_iter().map(|one| Unreadable { line: line(one.line), ..one }));
     }
 
     fn unreadable(&mut self, line: usize, problem: impl Into<String>) {

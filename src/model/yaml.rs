@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(root.text_of("a"), Some("1.20"));
         assert_eq!(root.get("b").unwrap().texts(), [("x", 4), ("y", 5)]);
         assert_eq!(root.get("c").unwrap().get("d").unwrap().texts(), [("1", 7), ("2", 7)]);
-        assert_eq!(root.get("b").unwrap().items()[0].start, 17);
+        assert_eq!(root.get("b").unwrap().items()[0].start, 19);
     }
 
     #[test]
