@@ -279,9 +279,10 @@ impl<'a> FileReader<'a> {
         let mut inline = FileReader::new(self.file, text, &options);
         dockerfile::read(&mut inline);
         let FoundUses { uses, unreadable, has_target, .. } = inline.finish();
-        // a block scalar begins in the line after its key; other texts have their lines escaped
-        let is_block = self.text.get(node.start..).is_some_and(|text| text.starts_with(['|', '>']));
-        let line = |own: usize| if is_block { node.line + own } else { node.line };
+        // the lines of a quoted text are escaped
+        let is_quoted = |text: &str| text.starts_with(['"', '\'']);
+        let is_escaped = self.text.get(node.start..).is_some_and(is_quoted);
+        let line = |own: usize| if is_escaped { node.line } else { node.line + own - 1 };
         self.found.has_target |= has_target;
         self.found.uses.extend(uses.into_iter().map(|mut one| {
             one.place.line = line(one.place.line);
