@@ -441,7 +441,7 @@ pub struct BootstrapArgs {
     #[arg(value_name = "PATH|-")]
     pub paths: Vec<PathBuf>,
     /// List every use with its file and line; send no request
-    #[arg(long, conflicts_with = "to")]
+    #[arg(long)]
     pub list: bool,
     /// Print JSON on stdout instead of a table: the list, or the report
     #[arg(long)]

@@ -88,7 +88,7 @@ pub(super) fn copy() -> String {
 }
 
 pub(super) fn bootstrap() -> String {
-    let failed = "an image failed or drifted, a variable has no value, or a file cannot be read";
+    let failed = "an image failed or drifted, or a reference is unresolved";
     let incomplete = ("3", "incomplete: pull limit reached");
     status("every image is listed, or mirrored", failed, &[WRONG, incomplete, STOPPED])
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     BuildFile, FileReader,
-    expand::{Expansion, ExpansionRules, expand},
     forms::UseKind,
+    variables::{Expansion, ExpansionRules, expand},
 };
 use crate::model::{Platform, yaml::Node};
 

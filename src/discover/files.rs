@@ -23,7 +23,7 @@ pub(crate) const STDIN: &str = "-";
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 16 << 20;
 
-/// The uses of these files and directories; of the working directory if there are none.
+/// The uses of these files and directories. Without paths, reads the working directory.
 ///
 /// # Errors
 /// [`Kind::Configuration`] if a path cannot be read, if a file has no known format, or if no

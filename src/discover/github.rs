@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::{
     FileReader,
-    expand::Expansion,
     forms::{SpellingPart, UseKind},
+    variables::Expansion,
 };
 use crate::model::yaml::Node;
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::{
     FileReader,
-    expand::{Expansion, ExpansionRules, expand},
     forms::UseKind,
+    variables::{Expansion, ExpansionRules, expand},
 };
 use crate::model::yaml::Node;
 

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use super::{
     BuildFile, FileReader,
     compose::{add_build, add_literal, pairs},
-    expand::Expansion,
     forms::{SpellingPart, UseKind},
+    variables::Expansion,
 };
 use crate::model::yaml::Node;
 

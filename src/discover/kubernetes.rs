@@ -3,7 +3,7 @@
 //!
 //! Source: Kubernetes API reference, "PodSpec", "Container", "ImageVolumeSource".
 
-use super::{FileReader, expand::Expansion, forms::UseKind};
+use super::{FileReader, forms::UseKind, variables::Expansion};
 use crate::model::{Reference, yaml::Node};
 
 /// The built-in kinds that have a pod, and the way to it.

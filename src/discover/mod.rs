@@ -8,7 +8,6 @@ mod bake;
 mod compose;
 mod detect;
 mod dockerfile;
-mod expand;
 pub(crate) mod files;
 pub mod forms;
 mod github;
@@ -18,6 +17,7 @@ mod kubernetes;
 mod selection;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,8 +28,8 @@ use std::{
 pub use self::selection::{UsedImage, used_images};
 use self::{
     detect::FileFormat,
-    expand::Expansion,
     forms::{ImageUse, Spelling, UseKind},
+    variables::Expansion,
 };
 use crate::model::{Platform, Reference, text::printable, yaml::Node};
 
@@ -279,18 +279,20 @@ impl<'a> FileReader<'a> {
         let mut inline = FileReader::new(self.file, text, &options);
         dockerfile::read(&mut inline);
         let FoundUses { uses, unreadable, has_target, .. } = inline.finish();
-        // a block scalar begins in the line after its key
-        let is_block = self.text.get(node.start..).is_some_and(|text| text.starts_with(['|', '>']));
-        let shift = node.line - usize::from(!is_block);
+        // the lines of a quoted text are escaped
+        let is_quoted = |text: &str| text.starts_with(['"', '\'']);
+        let is_escaped = self.text.get(node.start..).is_some_and(is_quoted);
+        let line = |own: usize| if is_escaped { node.line } else { node.line + own - 1 };
         self.found.has_target |= has_target;
         self.found.uses.extend(uses.into_iter().map(|mut one| {
-            one.place.line += shift;
+            one.place.line = line(one.place.line);
             one.place.kind = UseKind::Other;
+            one.place.spelling.span = node.start..node.start;
             one
         }));
         self.found
             .unreadable
-            .extend(unreadable.into_iter().map(|one| Unreadable { line: one.line + shift, ..one }));
+            .extend(unreadable.into_iter().map(|one| Unreadable { line: line(one.line), ..one }));
     }
 
     fn unreadable(&mut self, line: usize, problem: impl Into<String>) {

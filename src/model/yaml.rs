@@ -17,6 +17,8 @@ use super::{Error, Kind, Result, text::printable};
 const LONGEST: usize = 16 << 20;
 /// The most nodes of a document; an alias counts as the nodes that it repeats.
 const MOST_NODES: usize = 250_000;
+/// The most nodes of all documents of a file.
+const MOST_IN_ALL: usize = 2 * MOST_NODES;
 /// The most levels of a document.
 const MOST_LEVELS: usize = 64;
 
@@ -45,7 +47,6 @@ pub(crate) enum YamlContent {
 #[derive(Debug, Clone)]
 pub(crate) struct YamlField {
     pub(crate) key: String,
-    pub(crate) line: usize,
     pub(crate) value: Rc<Node>,
 }
 
@@ -80,10 +81,6 @@ impl Node {
         items.chain(self.text().map(|text| (text, self.line))).collect()
     }
 
-    pub(crate) fn is_true(&self) -> bool {
-        self.text().is_some_and(|text| matches!(text, "true" | "True" | "TRUE" | "yes" | "on"))
-    }
-
     pub(crate) fn is_map(&self) -> bool {
         matches!(self.content, YamlContent::Map(_))
     }
@@ -97,16 +94,7 @@ struct Open {
     size: usize,
     content: YamlContent,
     /// The key whose value comes next.
-    key: Option<(String, usize)>,
-}
-
-/// Reads the first document of a file. `name` is the file's name in errors.
-///
-/// # Errors
-/// [`Kind::Configuration`] if the text is not YAML, or exceeds a limit.
-pub(crate) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
-    let null = Node { line: 1, start: 0, content: YamlContent::Null, size: 1 };
-    Ok(documents(name, text, 1)?.pop().unwrap_or_else(|| Rc::new(null)))
+    key: Option<String>,
 }
 
 /// Reads all documents of a file. `name` is the file's name in errors.
@@ -114,11 +102,6 @@ pub(crate) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
 /// # Errors
 /// [`Kind::Configuration`] if the text is not YAML, or exceeds a limit.
 pub(crate) fn read_all(name: &str, text: &str) -> Result<Vec<Rc<Node>>> {
-    documents(name, text, usize::MAX)
-}
-
-/// Reads at most this many documents.
-fn documents(name: &str, text: &str, limit: usize) -> Result<Vec<Rc<Node>>> {
     let wrong = |line: usize, problem: &str| {
         let problem = printable(problem);
         Error::new(Kind::Configuration, format!("{name}:{line}: {problem}"))
@@ -192,13 +175,10 @@ fn documents(name: &str, text: &str, limit: usize) -> Result<Vec<Rc<Node>>> {
         let Some(parent) = open.last_mut() else {
             total = total.saturating_add(node.size);
             documents.push(node);
-            match total {
-                _ if documents.len() == limit => break,
-                MOST_NODES.. => {
-                    return Err(wrong(line, &format!("more than {MOST_NODES} values in all")));
-                }
-                _ => continue,
+            if total > MOST_IN_ALL {
+                return Err(wrong(line, &format!("more than {MOST_IN_ALL} values in all")));
             }
+            continue;
         };
         parent.size = parent.size.saturating_add(node.size);
         if parent.size > MOST_NODES {
@@ -206,12 +186,9 @@ fn documents(name: &str, text: &str, limit: usize) -> Result<Vec<Rc<Node>>> {
         }
         match (&mut parent.content, parent.key.take()) {
             (YamlContent::List(items), _) => items.push(node),
-            (YamlContent::Map(fields), Some((key, line))) => {
-                fields.push(YamlField { key, line, value: node });
-            }
+            (YamlContent::Map(fields), Some(key)) => fields.push(YamlField { key, value: node }),
             (_, None) => {
-                let key = node.text().unwrap_or_default().to_owned();
-                parent.key = Some((key, node.line));
+                parent.key = Some(node.text().unwrap_or_default().to_owned());
             }
             _ => {}
         }
@@ -242,6 +219,22 @@ fn merge(fields: &mut Vec<YamlField>) {
 mod tests {
     use super::*;
 
+    fn read(name: &str, text: &str) -> Result<Rc<Node>> {
+        read_all(name, text).map(|mut documents| documents.remove(0))
+    }
+
+    #[test]
+    fn documents_are_read_one_by_one_and_limited_together() {
+        let texts = |text: &str| {
+            let documents = read_all("f.yml", text).unwrap();
+            documents.iter().map(|it| it.text_of("a").map(ToOwned::to_owned)).collect::<Vec<_>>()
+        };
+        assert_eq!(texts("a: 1\n---\na: 2\n---\n"), [Some("1".into()), Some("2".into()), None]);
+        let many = format!("[{}]\n---\n", "a, ".repeat(200_000)).repeat(3);
+        let error = read_all("f.yml", &many).unwrap_err();
+        assert!(error.to_string().contains("values in all"), "{error}");
+    }
+
     #[test]
     fn scalars_keep_their_text_and_nodes_their_lines() {
         let text = "# c\na: 1.20\nb:\n  - \"x\"\n  - 'y'\n  - ~\nc: {d: [1, 2], e: on}\n";
@@ -249,9 +242,7 @@ mod tests {
         assert_eq!(root.text_of("a"), Some("1.20"));
         assert_eq!(root.get("b").unwrap().texts(), [("x", 4), ("y", 5)]);
         assert_eq!(root.get("c").unwrap().get("d").unwrap().texts(), [("1", 7), ("2", 7)]);
-        assert!(root.get("c").unwrap().get("e").unwrap().is_true());
-        let lines: Vec<_> = root.fields().iter().map(|field| field.line).collect();
-        assert_eq!(lines, [2, 3, 7]);
+        assert_eq!(root.get("b").unwrap().items()[0].start, 19);
     }
 
     #[test]

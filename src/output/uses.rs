@@ -13,7 +13,7 @@ use crate::model::text::printable;
 pub(crate) struct UseRow {
     pub(crate) file: String,
     pub(crate) line: usize,
-    /// The reference as it is written.
+    /// The text in the file.
     pub(crate) written: String,
     /// The normalised reference; `None` if it is not known.
     pub(crate) reference: Option<String>,

@@ -11,7 +11,7 @@ pub(super) struct Instruction {
     places: Vec<usize>,
 }
 
-/// A word of an instruction, as it is written.
+/// A word of an instruction, with its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Word<'a> {
     pub(super) text: &'a str,

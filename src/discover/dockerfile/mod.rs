@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::lines::{Instruction, Lines, Word};
 use super::{
     FileReader, FoundText, Resolution, build_platform,
-    expand::{Expansion, ExpansionRules, expand},
     forms::UseKind,
+    variables::{Expansion, ExpansionRules, expand},
 };
 use crate::model::Platform;
 
@@ -125,7 +125,7 @@ fn flags<'a, 'b>(words: &'b [Word<'a>]) -> (&'b [Word<'a>], &'b [Word<'a>]) {
     words.split_at(end)
 }
 
-/// The stage with this name, or number; `None` if there is none.
+/// The stage with this name or number.
 fn stage_index(stages: &[Stage<'_>], name: &str) -> Option<usize> {
     match name.parse::<usize>() {
         Ok(index) => (index < stages.len()).then_some(index),
