@@ -282,7 +282,9 @@ impl<'a> FileReader<'a> {
         // the lines of a quoted text are escaped
         let is_quoted = |text: &str| text.starts_with(['"', '\'']);
         let is_escaped = self.text.get(node.start..).is_some_and(is_quoted);
-        let line = |own: usize| if is_escaped { node.line } else { node.line + own - 1 };
+        let last = self.lines.len();
+        let line =
+            |own: usize| if is_escaped { node.line } else { (node.line + own - 1).min(last) };
         self.found.has_target |= has_target;
         self.found.uses.extend(uses.into_iter().map(|mut one| {
             one.place.line = line(one.place.line);
