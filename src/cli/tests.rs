@@ -1,6 +1,6 @@
 //! Tests of the command line as users type it, and of every help page.
 
-use clap::{CommandFactory, error::ErrorKind};
+use clap::CommandFactory;
 
 use super::*;
 

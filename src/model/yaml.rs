@@ -47,6 +47,7 @@ pub(crate) enum YamlContent {
 #[derive(Debug, Clone)]
 pub(crate) struct YamlField {
     pub(crate) key: String,
+    pub(crate) line: usize,
     pub(crate) value: Rc<Node>,
 }
 
@@ -81,6 +82,10 @@ impl Node {
         items.chain(self.text().map(|text| (text, self.line))).collect()
     }
 
+    pub(crate) fn is_true(&self) -> bool {
+        self.text().is_some_and(|text| matches!(text, "true" | "True" | "TRUE" | "yes" | "on"))
+    }
+
     pub(crate) fn is_map(&self) -> bool {
         matches!(self.content, YamlContent::Map(_))
     }
@@ -94,7 +99,17 @@ struct Open {
     size: usize,
     content: YamlContent,
     /// The key whose value comes next.
-    key: Option<String>,
+    key: Option<(String, usize)>,
+}
+
+/// Reads the first document of a file. `name` is the file's name in errors.
+///
+/// # Errors
+/// [`Kind::Configuration`] if the text is not YAML, or exceeds a limit.
+pub(crate) fn read(name: &str, text: &str) -> Result<Rc<Node>> {
+    let null = Node { line: 1, start: 0, content: YamlContent::Null, size: 1 };
+    let first = read_all(name, text)?.into_iter().next();
+    Ok(first.unwrap_or_else(|| Rc::new(null)))
 }
 
 /// Reads all documents of a file. `name` is the file's name in errors.
@@ -186,9 +201,12 @@ pub(crate) fn read_all(name: &str, text: &str) -> Result<Vec<Rc<Node>>> {
         }
         match (&mut parent.content, parent.key.take()) {
             (YamlContent::List(items), _) => items.push(node),
-            (YamlContent::Map(fields), Some(key)) => fields.push(YamlField { key, value: node }),
+            (YamlContent::Map(fields), Some((key, line))) => {
+                fields.push(YamlField { key, line, value: node });
+            }
             (_, None) => {
-                parent.key = Some(node.text().unwrap_or_default().to_owned());
+                let key = node.text().unwrap_or_default().to_owned();
+                parent.key = Some((key, node.line));
             }
             _ => {}
         }
@@ -218,10 +236,6 @@ fn merge(fields: &mut Vec<YamlField>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(name: &str, text: &str) -> Result<Rc<Node>> {
-        read_all(name, text).map(|mut documents| documents.remove(0))
-    }
 
     #[test]
     fn documents_are_read_one_by_one_and_limited_together() {
