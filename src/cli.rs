@@ -23,7 +23,6 @@ use self::exit::{REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
 pub use self::pull_through::PullThrough;
 use crate::{
     discover::forms::BuildForm,
-    import::ImportTarget,
     model::{
         Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms,
         RegistryPrefix, Repository, Result, Shape, Signatures,
@@ -537,8 +536,8 @@ pub struct ImportArgs {
     #[arg(long, value_name = "FILE")]
     pub into: Option<PathBuf>,
     /// Mirror to this registry what names no destination: the images of skopeo sync and of lists
-    #[arg(long, value_name = "REGISTRY[/PREFIX]", value_parser = name::<ImportTarget>)]
-    pub to: Option<ImportTarget>,
+    #[arg(long, value_name = "REGISTRY[/PREFIX]", value_parser = name::<RegistryPrefix>)]
+    pub to: Option<RegistryPrefix>,
     /// Name the images of skopeo sync as its option `--scoped` does: REGISTRY/PATH instead of the last
     /// component of the path
     #[arg(long, requires = "to")]

@@ -25,7 +25,7 @@ fn every_help_ends_with_the_exit_status() {
     all(&root, "", &mut commands);
     assert_eq!(
         commands.len(),
-        28,
+        30,
         "{:?}",
         commands.iter().map(|(path, _)| path).collect::<Vec<_>>()
     );

@@ -18,12 +18,12 @@ mod skopeo;
 mod tests;
 mod wish;
 
-use std::{path::Path, str::FromStr};
+use std::path::Path;
 
 use crate::{
     config::{Config, edit::EditedFile},
     model::{
-        Error, Host, Kind, NameError, Reference, Repository, Result, text::printable_line, yaml,
+        Error, Kind, RegistryPrefix, Result, text::printable_line, yaml,
     },
 };
 use wish::{Findings, Input};
@@ -32,42 +32,10 @@ use wish::{Findings, Input};
 #[derive(Debug, Clone, Default)]
 pub struct ImportOptions {
     /// The destination of inputs that name none.
-    pub to: Option<ImportTarget>,
+    pub to: Option<RegistryPrefix>,
     /// `true` if the names at the destination have the source's registry and path, as with
     /// `skopeo sync --scoped`.
     pub scoped: bool,
-}
-
-/// A registry with an optional prefix, like `123456789012.dkr.ecr.eu-west-1.amazonaws.com/mirror`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportTarget {
-    host: Host,
-    prefix: Option<Repository>,
-}
-
-impl ImportTarget {
-    /// The whole path of a repository.
-    fn path(&self, repository: &str) -> String {
-        match &self.prefix {
-            Some(prefix) => format!("{prefix}/{repository}"),
-            None => repository.to_owned(),
-        }
-    }
-}
-
-impl FromStr for ImportTarget {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let Some((host, prefix)) = text.split_once('/') else {
-            return Ok(Self { host: text.parse()?, prefix: None });
-        };
-        let reference: Reference = text.parse()?;
-        if reference.tag.is_some() || reference.digest.is_some() {
-            return Err(NameError::new("must not contain a tag").hint("write `REGISTRY[/PREFIX]`"));
-        }
-        Ok(Self { host: host.parse()?, prefix: Some(prefix.parse()?) })
-    }
 }
 
 /// An input and its name in messages.

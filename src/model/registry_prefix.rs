@@ -11,6 +11,16 @@ pub struct RegistryPrefix {
     pub prefix: Option<Repository>,
 }
 
+impl RegistryPrefix {
+    /// The path of a repository with the prefix.
+    pub(crate) fn path(&self, repository: &str) -> String {
+        match &self.prefix {
+            Some(prefix) => format!("{prefix}/{repository}"),
+            None => repository.to_owned(),
+        }
+    }
+}
+
 impl FromStr for RegistryPrefix {
     type Err = NameError;
 
