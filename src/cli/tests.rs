@@ -47,10 +47,8 @@ fn every_help_ends_with_the_exit_status() {
 #[test]
 fn the_command_line_is_well_formed_and_verbs_to_come_are_not_there() {
     Cli::command().debug_assert();
-    for verb in ["bootstrap"] {
-        let error = parsed(&format!("ecr-mirror {verb}")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidSubcommand, "{verb}");
-    }
+    let error = parsed("ecr-mirror bootstrap").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidSubcommand);
 }
 
 #[test]

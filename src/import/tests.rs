@@ -207,7 +207,6 @@ fn regsync_files_are_translated_to_the_images_that_regsync_copies() {
                     "input:4: `ratelimit.retry`",
                     "reserve_pulls = 100",
                 ],
-                ..ROW
             },
             Row {
                 feature: "logins: variables stay variables, a password is not repeated",
@@ -223,7 +222,6 @@ fn regsync_files_are_translated_to_the_images_that_regsync_copies() {
                     "max_connections = 3",
                     "username = \"${QUAY_IO_USERNAME:-}\"",
                 ],
-                ..ROW
             },
             Row {
                 feature: "naming rules: the registry in front, and one exception",
@@ -370,7 +368,6 @@ fn dregsy_files_are_translated_to_the_images_that_dregsy_copies() {
                 images: &["quay.io/myproject/webui 1 → ECR/from-dh/yourproject/webui"],
                 open: &["input:3: `auth`", "input:10: `from: regex:…`"],
                 text: &["platforms = [\"linux/arm64/v8\"]", "flatten = true"],
-                ..ROW
             },
         ],
         &ImportOptions::default(),
@@ -405,7 +402,6 @@ fn image_syncer_files_are_translated_to_the_images_that_image_syncer_copies() {
                     "input:5: the login is not repeated: set `R_EXAMPLE_5000_USERNAME`",
                 ],
                 text: &["\"${QUAY_USER:-}\"", "\"${QUAY_TOKEN:-}\"", "plain_http = true"],
-                ..ROW
             },
             Row {
                 feature: "variables and numbers of tags that differ",
