@@ -22,9 +22,7 @@ use std::path::Path;
 
 use crate::{
     config::{Config, edit::EditedFile},
-    model::{
-        Error, Kind, RegistryPrefix, Result, text::printable_line, yaml,
-    },
+    model::{Error, Kind, RegistryPrefix, Result, text::printable_line, yaml},
 };
 use wish::{Findings, Input};
 

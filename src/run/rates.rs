@@ -13,8 +13,10 @@ use crate::{
 
 /// A plan names a rate whose requests take longer.
 const NOTABLE: f64 = 60.0;
+/// A run names a rate for which requests waited this long.
+const NOTABLE_WAIT: Duration = Duration::from_secs(5);
 
-/// The rates for which requests waited during at least half of this time.
+/// The rates for which requests waited notably, and during at least half of this time.
 pub(super) async fn of_run(
     registries: &Registries,
     config: &Config,
@@ -22,7 +24,7 @@ pub(super) async fn of_run(
 ) -> Vec<BoundingRate> {
     let mut rates = Vec::new();
     for (id, actions) in registries.limited(config).await {
-        let bounding = actions.into_iter().filter(|it| 2 * it.waited >= elapsed);
+        let bounding = actions.into_iter().filter(|it| it.waited >= NOTABLE_WAIT.max(elapsed / 2));
         rates.extend(bounding.map(|limited| BoundingRate {
             registry: config.destination(id).registry.to_string(),
             action: limited.action.to_owned(),

@@ -38,7 +38,8 @@ fn command_lines(text: &str) -> Vec<Vec<String>> {
         let line = words[start + 1..].iter().take_while(end);
         // an expanded array has no words here
         let line = line.filter(|word| !word.starts_with("${"));
-        Some(line.map(|word| word.trim_matches(['"', '\'', ';']).to_owned()).collect())
+        let line = line.map(|word| word.trim_matches(['"', '\'', ';']));
+        Some(line.map(|word| if word == "$SHARD" { "1/2" } else { word }.to_owned()).collect())
     });
     lines.collect()
 }
