@@ -100,6 +100,46 @@ fn check_and_images_work_without_a_registry() {
 }
 
 #[test]
+fn images_prints_forms_offline_and_names_what_a_form_omits() {
+    let home = tempfile::tempdir().unwrap();
+    let example = include_str!("../../mirror.toml.example");
+    let second = "[[destination]]\nname = \"second\"\nregistry = \"registry.example\"\n";
+    fs::write(home.path().join("mirror.toml"), example).unwrap();
+    fs::write(home.path().join("two.toml"), format!("{second}{example}")).unwrap();
+    let form = |arguments: &[&str]| run(home.path(), &[&["images"], arguments].concat());
+
+    let map = form(&["--format", "map", "--only", "cache"]);
+    assert_eq!(map.status, Some(0), "{}", map.talk);
+    let map: Value = serde_json::from_str(&map.out).unwrap();
+    assert_eq!(
+        map["images"][0],
+        serde_json::json!({
+            "source": "docker.io/library/redis:7.4", "via": "mirrored", "uses": [],
+            "destination": format!("{REGISTRY}/mirror/library/redis:7.4"), "digest": null,
+            "platforms": ["linux/arm64"],
+        })
+    );
+    let policy = form(&["--format", "source-policy", "--only", "library/*"]);
+    assert_eq!(policy.status, Some(0), "{}", policy.talk);
+    assert!(serde_json::from_str::<Value>(&policy.out).unwrap()["rules"].is_array());
+    assert!(policy.talk.contains("BuildKit 0.12") && policy.talk.contains("docker login"));
+
+    let conf = form(&["--format", "registries.conf", "--only", "flux*"]);
+    assert_eq!(conf.status, Some(1), "{}", conf.out);
+    assert!(conf.talk.contains("source-controller:v1.4.1 has another tag"), "{}", conf.talk);
+    let mirrors = form(&["--format", "registry-mirrors"]);
+    assert_eq!(mirrors.status, Some(2), "{}", mirrors.talk);
+    assert!(mirrors.talk.contains("does not work with private ECR"), "{}", mirrors.talk);
+
+    let two = ["-c", "two.toml", "--format", "map", "--only", "cache"];
+    let unnamed = form(&two);
+    assert_eq!(unnamed.status, Some(2), "{}", unnamed.talk);
+    assert!(unnamed.talk.contains("`--destination` one of `second`"), "{}", unnamed.talk);
+    let named = form(&[&two[..], &["--destination", "second"]].concat());
+    assert!(named.out.contains("\"registry.example/library/redis:7.4\""), "{}", named.out);
+}
+
+#[test]
 fn check_and_plan_warn_of_likely_mistakes_and_succeed() {
     let home = tempfile::tempdir().unwrap();
     let text = format!(
