@@ -252,7 +252,8 @@ pub(crate) async fn watch_signals(global: &Global, screen: &Screen, shutdown: &S
     let announce = async {
         shutdown.stopping().await;
         if shutdown.interrupt().is_some() && !global.quiet {
-            let text = "stopping: what is running has 10 s to finish; a second signal ends it now";
+            let text =
+                "stopping: running images have 10 s to finish; a second signal stops at once";
             screen.tell_lines(|out| writeln!(out, "{text}"));
         }
         pending().await

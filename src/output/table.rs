@@ -241,7 +241,7 @@ pub(crate) fn sync(out: &mut dyn Write, report: &Report, view: &TableView<'_>) -
 }
 
 /// Writes changed settings, the rows that need attention and the destinations that cannot be used;
-/// writes nothing if there are none.
+/// writes nothing without these.
 pub(crate) fn attention(
     out: &mut dyn Write,
     report: &Report,

@@ -11,7 +11,7 @@ use crate::{
     discover::forms::{ImageMapping, MappedImage, MappingBasis},
     model::{
         DestinationId, Digest, Error, Host, Kind, NameError, Platforms, Reference, Repository,
-        Result, Tag, TagOrDigest,
+        Result, TagOrDigest,
     },
 };
 
@@ -31,8 +31,9 @@ impl MirrorItem<'_> {
         }
         let targets = self.image.targets.iter().map(|target| {
             let id = target.destination;
-            let at = (Some(target.tag.clone()), digest.cloned());
-            let destination = destination_reference(config, id, &target.repository, at);
+            let (tag, digest) = (Some(target.tag.clone()), digest.cloned());
+            let repository = destination_repository(config, id, &target.repository);
+            let destination = repository.map(|it| Reference { tag, digest, ..it });
             let platforms = self.image.filter.platforms.clone();
             let image = source.clone().ok().zip(destination);
             let image = image.map(|(source, destination)| MappedImage {
@@ -52,11 +53,12 @@ impl CacheItem<'_> {
     /// The image below the prefix of the cache, which keeps every digest.
     pub(crate) fn mapped(&self, config: &Config) -> MappedTarget {
         let id = self.target.destination;
-        let at = match &self.at {
+        let (tag, digest) = match &self.at {
             TagOrDigest::Tag(tag) => (Some(tag.clone()), None),
             TagOrDigest::Digest(digest) => (None, Some(digest.clone())),
         };
-        let destination = destination_reference(config, id, &self.target.repository, at);
+        let repository = destination_repository(config, id, &self.target.repository);
+        let destination = repository.map(|it| Reference { tag, digest, ..it });
         let image = source_reference(&self.source).ok().zip(destination);
         let image = image.map(|(source, destination)| MappedImage {
             source,
@@ -73,14 +75,14 @@ fn source_reference(text: &str) -> Result<Reference, NameError> {
     text.parse()
 }
 
-fn destination_reference(
+/// A repository at a destination; `None` for an OCI layout.
+fn destination_repository(
     config: &Config,
     id: DestinationId,
     repository: &Repository,
-    (tag, digest): (Option<Tag>, Option<Digest>),
 ) -> Option<Reference> {
     let host = config.destination(id).registry.host()?.clone();
-    Some(Reference { host, repository: repository.clone(), tag, digest })
+    Some(Reference { host, repository: repository.clone(), tag: None, digest: None })
 }
 
 /// The mapping to one destination: the named one, or the only one that the images have.

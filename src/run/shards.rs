@@ -31,7 +31,7 @@ const BYTES_OF_A_PLATFORM: u64 = 4 << 20;
 pub(crate) struct Division<'a> {
     /// Divides the entries with these names or sources only.
     pub(crate) only: &'a [String],
-    /// The sources with a `*`. Each is one group, whatever it lists.
+    /// The sources with a `*`. Each is one group, however many repositories it lists.
     pub(crate) wildcards: &'a [Wildcard],
     /// Weighs by the bytes of this report.
     pub(crate) by: Option<&'a Report>,

@@ -41,7 +41,7 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// Sets the platforms, in this order.
-    /// Panics if one of them is not a platform, or if there is none.
+    /// Panics without a platform, or if one of them is not a platform.
     pub fn platforms<'p>(mut self, platforms: impl IntoIterator<Item = &'p str>) -> Self {
         let parse = |text: &str| text.parse().expect("the test names a platform");
         self.platforms = platforms.into_iter().map(parse).collect();
