@@ -31,8 +31,9 @@ impl MirrorItem<'_> {
         }
         let targets = self.image.targets.iter().map(|target| {
             let id = target.destination;
-            let at = (Some(target.tag.clone()), digest.cloned());
-            let destination = destination_reference(config, id, &target.repository, at);
+            let tag = Some(target.tag.clone());
+            let destination =
+                destination_reference(config, id, &target.repository, tag, digest.cloned());
             let platforms = self.image.filter.platforms.clone();
             let image = source.clone().ok().zip(destination);
             let image = image.map(|(source, destination)| MappedImage {
@@ -52,11 +53,11 @@ impl CacheItem<'_> {
     /// The image below the prefix of the cache, which keeps every digest.
     pub(crate) fn mapped(&self, config: &Config) -> MappedTarget {
         let id = self.target.destination;
-        let at = match &self.at {
+        let (tag, digest) = match &self.at {
             TagOrDigest::Tag(tag) => (Some(tag.clone()), None),
             TagOrDigest::Digest(digest) => (None, Some(digest.clone())),
         };
-        let destination = destination_reference(config, id, &self.target.repository, at);
+        let destination = destination_reference(config, id, &self.target.repository, tag, digest);
         let image = source_reference(&self.source).ok().zip(destination);
         let image = image.map(|(source, destination)| MappedImage {
             source,
@@ -77,7 +78,8 @@ fn destination_reference(
     config: &Config,
     id: DestinationId,
     repository: &Repository,
-    (tag, digest): (Option<Tag>, Option<Digest>),
+    tag: Option<Tag>,
+    digest: Option<Digest>,
 ) -> Option<Reference> {
     let host = config.destination(id).registry.host()?.clone();
     Some(Reference { host, repository: repository.clone(), tag, digest })

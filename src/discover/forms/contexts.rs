@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Body,
+    FormBody,
     mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, SpellingPart, UseKind},
     rules::source_tag,
 };
@@ -55,16 +55,16 @@ fn contexts(mapping: &ImageMapping) -> BTreeMap<String, String> {
     pairs.collect()
 }
 
-pub(super) fn build_contexts(mapping: &ImageMapping) -> Body {
+pub(super) fn build_contexts(mapping: &ImageMapping) -> FormBody {
     let contexts = contexts(mapping).into_iter();
     let lines = contexts.map(|(name, to)| format!("--build-context {name}={to}\n"));
-    Body::one(lines.collect(), Vec::new())
+    FormBody::one(lines.collect(), Vec::new())
 }
 
 /// The target of a configuration's contexts, for `inherits`.
 const TARGET: &str = "ecr-mirror";
 
-pub(super) fn bake(mapping: &ImageMapping) -> Body {
+pub(super) fn bake(mapping: &ImageMapping) -> FormBody {
     let all = contexts(mapping);
     let mut targets: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
     for target in &mapping.bake_targets {
@@ -83,7 +83,7 @@ pub(super) fn bake(mapping: &ImageMapping) -> Body {
         .into_iter()
         .map(|(target, contexts)| (target.to_owned(), json!({ "contexts": contexts })))
         .collect();
-    Body::one(format!("{:#}\n", json!({ "target": targets })), Vec::new())
+    FormBody::one(format!("{:#}\n", json!({ "target": targets })), Vec::new())
 }
 
 /// The uses of each image that is not in place.
@@ -102,7 +102,7 @@ impl ImageUse {
     }
 }
 
-pub(super) fn build_args(mapping: &ImageMapping) -> Body {
+pub(super) fn build_args(mapping: &ImageMapping) -> FormBody {
     let (mut arguments, mut left_out) = (BTreeMap::<String, String>::new(), Vec::new());
     for (image, place) in uses(mapping) {
         let argument = match place.kind {
@@ -126,7 +126,7 @@ pub(super) fn build_args(mapping: &ImageMapping) -> Body {
         }
     }
     let lines = arguments.iter().map(|(name, value)| format!("--build-arg {name}={value}\n"));
-    Body::one(lines.collect(), left_out)
+    FormBody::one(lines.collect(), left_out)
 }
 
 /// The argument that starts the reference, and the value that makes it name the mirror.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Body, EmittedFile, LeftOut, destination_hosts,
+    EmittedFile, FormBody, LeftOut, destination_hosts,
     mapping::ImageMapping,
     rules::{HostRule, by_host, by_repository},
 };
@@ -17,7 +17,7 @@ impl ImageMapping {
 }
 
 /// Source: containers-registries.conf(5).
-pub(super) fn registries_conf(mapping: &ImageMapping) -> Body {
+pub(super) fn registries_conf(mapping: &ImageMapping) -> FormBody {
     let hub = Host::DOCKER_HUB.to_owned();
     let mut text = format!("unqualified-search-registries = [\"{hub}\"]\n");
     let mut left_out: Vec<LeftOut> = Vec::new();
@@ -50,12 +50,12 @@ pub(super) fn registries_conf(mapping: &ImageMapping) -> Body {
             text += &format!("\n[[registry]]\nlocation = \"{host}\"\ninsecure = true\n");
         }
     }
-    Body::one(text, left_out)
+    FormBody::one(text, left_out)
 }
 
 /// Source: containerd, `docs/hosts.md`. A `server` in the mirror prevents the fallback to upstream,
 /// and containerd 1.6 needs a `[host]` table.
-pub(super) fn hosts_toml(mapping: &ImageMapping) -> Result<Body> {
+pub(super) fn hosts_toml(mapping: &ImageMapping) -> Result<FormBody> {
     let (rules, left_out) = by_host(mapping)?;
     let file = |rule: &HostRule<'_>| {
         let scheme = if mapping.is_plain_http(rule.to) { "http" } else { "https" };
@@ -66,11 +66,11 @@ pub(super) fn hosts_toml(mapping: &ImageMapping) -> Result<Body> {
         );
         EmittedFile { path: Some(format!("{}/hosts.toml", rule.from).into()), text }
     };
-    Ok(Body { files: rules.iter().map(file).collect(), left_out })
+    Ok(FormBody { files: rules.iter().map(file).collect(), left_out })
 }
 
 /// Source: moby/buildkit, `docs/buildkitd.toml.md`. A mirror is `HOST/PREFIX`, without `/v2`.
-pub(super) fn buildkitd(mapping: &ImageMapping) -> Result<Body> {
+pub(super) fn buildkitd(mapping: &ImageMapping) -> Result<FormBody> {
     let (rules, left_out) = by_host(mapping)?;
     let mut tables: Vec<String> = rules
         .iter()
@@ -81,5 +81,5 @@ pub(super) fn buildkitd(mapping: &ImageMapping) -> Result<Body> {
             tables.push(format!("[registry.\"{host}\"]\n  http = true\n"));
         }
     }
-    Ok(Body::one(tables.join("\n"), left_out))
+    Ok(FormBody::one(tables.join("\n"), left_out))
 }

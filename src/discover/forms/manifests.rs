@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    Body, LeftOut,
+    FormBody, LeftOut,
     contexts::{familiar_name, uses},
     mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, UseKind},
     rules::{by_repository, source_tag},
@@ -13,10 +13,10 @@ use super::{
 use crate::model::{Host, Platforms, Reference};
 
 /// The JSON document, format version 1.
-pub(super) fn map(mapping: &ImageMapping) -> Body {
+pub(super) fn map(mapping: &ImageMapping) -> FormBody {
     let images: Vec<Value> = mapping.images.iter().map(mapped).collect();
     let document = json!({ "version": 1, "images": images });
-    Body::one(format!("{document:#}\n"), Vec::new())
+    FormBody::one(format!("{document:#}\n"), Vec::new())
 }
 
 fn mapped(image: &MappedImage) -> Value {
@@ -56,7 +56,7 @@ struct KustomizeImage {
 
 /// Source: the Kustomize reference, `images` and components. An entry applies to every tag of its
 /// name, and only to this spelling of it.
-pub(super) fn kustomize(mapping: &ImageMapping) -> Body {
+pub(super) fn kustomize(mapping: &ImageMapping) -> FormBody {
     let mut left_out = Vec::new();
     let images = match mapping.basis {
         MappingBasis::Configuration => of_repositories(mapping, &mut left_out),
@@ -72,7 +72,7 @@ pub(super) fn kustomize(mapping: &ImageMapping) -> Body {
             text += &format!("  {key}: {}\n", quoted(&value));
         }
     }
-    Body::one(text, left_out)
+    FormBody::one(text, left_out)
 }
 
 /// Every usual spelling of each repository, with the tag as it is written.
@@ -145,7 +145,7 @@ pub(super) fn name_of(reference: &str) -> &str {
     name[start..].find(':').map_or(name, |at| &name[..start + at])
 }
 
-pub(super) fn compose(mapping: &ImageMapping) -> Body {
+pub(super) fn compose(mapping: &ImageMapping) -> FormBody {
     let (mut services, mut left_out) = (BTreeMap::<&str, String>::new(), Vec::new());
     for (image, place) in uses(mapping) {
         let UseKind::Compose { service } = &place.kind else { continue };
@@ -163,12 +163,12 @@ pub(super) fn compose(mapping: &ImageMapping) -> Body {
     for (service, image) in services {
         text += &format!("  {}:\n    image: {}\n", quoted(service), quoted(&image));
     }
-    Body::one(text, left_out)
+    FormBody::one(text, left_out)
 }
 
 /// `ECR_MIRROR_NAME=reference`. The name is that of the repository. Where several images have it,
 /// each has its tag too, and then its host.
-pub(super) fn env(mapping: &ImageMapping) -> Body {
+pub(super) fn env(mapping: &ImageMapping) -> FormBody {
     let images = &mapping.images;
     let candidates: Vec<[String; 3]> = images.iter().map(variable_names).collect();
     let is_unique = |level: usize, name: &str| {
@@ -186,7 +186,7 @@ pub(super) fn env(mapping: &ImageMapping) -> Body {
         }
     }
     let lines = variables.iter().map(|(name, value)| format!("{name}={value}\n"));
-    Body::one(lines.collect(), left_out)
+    FormBody::one(lines.collect(), left_out)
 }
 
 fn variable_names(image: &MappedImage) -> [String; 3] {

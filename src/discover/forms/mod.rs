@@ -181,12 +181,12 @@ impl EmittedForm {
 }
 
 /// The body of a form before its notes are added.
-struct Body {
+struct FormBody {
     files: Vec<EmittedFile>,
     left_out: Vec<LeftOut>,
 }
 
-impl Body {
+impl FormBody {
     fn one(text: String, left_out: Vec<LeftOut>) -> Self {
         Self { files: vec![EmittedFile { path: None, text }], left_out }
     }
@@ -216,7 +216,7 @@ pub fn emit(form: BuildForm, mapping: &ImageMapping) -> Result<EmittedForm> {
         BuildForm::Compose => manifests::compose(mapping),
         BuildForm::Env => manifests::env(mapping),
     };
-    let Body { mut files, left_out } = body;
+    let FormBody { mut files, left_out } = body;
     let mut notes = notes::notes(form, &destination_hosts(mapping));
     if form.has_comments() {
         let comments: String = notes.drain(..).map(|note| format!("# {note}\n")).collect();

@@ -9,7 +9,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Body, destination_hosts,
+    FormBody, destination_hosts,
     mapping::{ImageMapping, MappedImage, MappingBasis},
     rules::{Change, RepositoryRule, by_repository, name, source_tag},
 };
@@ -17,7 +17,7 @@ use crate::model::{Host, Reference};
 
 const SCHEME: &str = "docker-image://";
 
-pub(super) fn source_policy(mapping: &ImageMapping) -> Body {
+pub(super) fn source_policy(mapping: &ImageMapping) -> FormBody {
     let rule = |action: &str, selected: &str| json!({ "action": action, "selector": { "identifier": format!("{SCHEME}{selected}") } });
     // not `*`, which denies the build's own files
     let mut rules = vec![rule("DENY", "*")];
@@ -27,7 +27,7 @@ pub(super) fn source_policy(mapping: &ImageMapping) -> Body {
         MappingBasis::Uses => used(mapping),
         MappingBasis::Configuration => selected(mapping),
     });
-    Body::one(format!("{:#}\n", json!({ "rules": rules })), Vec::new())
+    FormBody::one(format!("{:#}\n", json!({ "rules": rules })), Vec::new())
 }
 
 fn convert(from: &str, to: &str) -> Value {
