@@ -12,7 +12,7 @@ pub(super) const STOPPED: Code = ("129/130/143", "stopped by SIGHUP, SIGINT, SIG
 
 pub(super) const UNWRITTEN: &str = "cannot write the output";
 pub(super) const UNLISTED: &str =
-    "cannot select tags, an image that the form cannot express, or cannot write the output";
+    "cannot select tags or write the output, or the form omits an image";
 pub(super) const REFUSED: &str =
     "a conflict, an AWS error, or no confirmation; changes made remain";
 

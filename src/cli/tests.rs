@@ -132,7 +132,7 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         ("import", "<FILE>..."),
         ("import a.yml --scoped", "--to"),
         ("import a.yml --to https://r.example", "is a URL"),
-        ("import a.yml --to r.example/a:1", "must not contain a tag"),
+        ("import a.yml --to r.example/a:1", "without a tag"),
         ("init --prefix /a", "is not a repository name"),
         ("iam root", "unrecognized subcommand"),
         ("schema lock", "report"),

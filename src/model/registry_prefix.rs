@@ -25,6 +25,10 @@ impl FromStr for RegistryPrefix {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.contains("://") {
+            // says that it is a URL
+            text.parse::<Host>()?;
+        }
         let (host, prefix) = match text.split_once('/') {
             Some((host, prefix)) => (host, Some(prefix)),
             None => (text, None),
