@@ -113,8 +113,9 @@ impl FromStr for BuildForm {
             )
             .hint("write `source-policy` for BuildKit, or `hosts.toml` for Docker Engine 28"));
         }
-        let names = Self::ALL.map(|form| format!("`{form}`")).join(", ");
-        Err(NameError::new("is not a form").hint(format!("write one of {names}")))
+        let offered = Self::ALL.into_iter().filter(|form| !form.needs_uses());
+        let names: Vec<String> = offered.map(|form| format!("`{form}`")).collect();
+        Err(NameError::new("is not a form").hint(format!("write one of {}", names.join(", "))))
     }
 }
 
@@ -199,9 +200,11 @@ impl FormBody {
 /// host if it could serve the image of one registry for that of another.
 pub fn emit(form: BuildForm, mapping: &ImageMapping) -> Result<EmittedForm> {
     if form.needs_uses() && mapping.basis == MappingBasis::Configuration {
-        let problem = format!("`{form}` requires the files of a build, which name the images");
+        let problem = format!(
+            "`{form}` requires the files of a build, and a configuration does not name them"
+        );
         return Err(Error::new(Kind::Configuration, problem)
-            .hint(format!("run `ecr-mirror bootstrap PATH --emit {form}`")));
+            .hint("use `source-policy`, `build-contexts` or `registries.conf`"));
     }
     let body = match form {
         BuildForm::Map => manifests::map(mapping),
