@@ -139,7 +139,7 @@ pub(crate) struct KnownFile {
 #[derive(Debug)]
 pub(crate) struct KnownDestination {
     pub(crate) registry: String,
-    /// Empty if there is none.
+    /// Empty for a destination without a prefix.
     pub(crate) prefix: String,
     pub(crate) name: String,
 }

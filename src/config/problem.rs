@@ -240,7 +240,7 @@ impl<'a> Secrets<'a> {
     fn may_contain(&self, shown: &Span) -> bool {
         let line = &self.text[shown.clone()];
         if self.format == Format::List {
-            // a login before a host; the `@` of a digest is none
+            // an `@` ends a login, unless a digest follows it
             return line.match_indices('@').any(|(at, _)| !line[at + 1..].starts_with("sha"));
         }
         let overlaps = |secret: &Span| {

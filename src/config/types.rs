@@ -107,7 +107,7 @@ pub struct DestinationConfig {
     pub(crate) aws: Aws,
     pub(crate) repositories: RepositoryRules,
     pub(crate) account: AccountSettings,
-    /// Of the account in the region.
+    /// The request rates of the account in the region.
     pub(crate) rates: Rates,
 }
 

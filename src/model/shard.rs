@@ -52,7 +52,7 @@ pub enum ShardChoice {
     Auto(Option<NonZeroU32>),
 }
 
-/// Whether the shards share one pull limit.
+/// How the shards use Docker Hub's pull limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ShardPulls {
     /// The shards have one address or account in common.

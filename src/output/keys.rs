@@ -80,7 +80,7 @@ impl<'a> SchemaReader<'a> {
         }
     }
 
-    /// Whether the value is written as a table of its own rather than inline.
+    /// Returns `true` for a value that has a table of its own rather than a line.
     fn is_long(self, value: &'a Value) -> bool {
         self.is_only_a_table(value)
             && self.properties(value).is_some_and(|keys| members(keys).count() > 2)

@@ -1,3 +1,5 @@
+//! The registries that `init` accepts, and the file that it writes.
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -75,7 +75,7 @@ pub(super) fn kustomize(mapping: &ImageMapping) -> FormBody {
     FormBody::one(text, left_out)
 }
 
-/// Every usual spelling of each repository, with the tag as it is written.
+/// The usual spellings of each repository, with the written tag.
 fn of_repositories(mapping: &ImageMapping, left_out: &mut Vec<LeftOut>) -> Vec<KustomizeImage> {
     let mut images = Vec::new();
     for rule in by_repository(mapping) {
