@@ -11,8 +11,8 @@ use std::{
 
 use super::mutate::{Random, mutated};
 
-/// Inputs per target in an ordinary run.
-const INPUTS: u64 = 10_000;
+/// Inputs per target, unless `ECR_MIRROR_FUZZ_INPUTS` says another number.
+const INPUTS: u64 = 2_500;
 
 /// Time limit for one input.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -118,9 +118,10 @@ enum Length {
 
 impl Length {
     fn from_environment() -> Self {
-        match env::var("ECR_MIRROR_FUZZ_SECONDS") {
-            Ok(seconds) => Self::Time(Duration::from_secs(seconds.parse().expect("seconds"))),
-            Err(_) => Self::Inputs(INPUTS),
+        let number = |name| env::var(name).ok().map(|text| text.parse().expect("a number"));
+        match number("ECR_MIRROR_FUZZ_SECONDS") {
+            Some(seconds) => Self::Time(Duration::from_secs(seconds)),
+            None => Self::Inputs(number("ECR_MIRROR_FUZZ_INPUTS").unwrap_or(INPUTS)),
         }
     }
 

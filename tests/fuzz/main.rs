@@ -1,7 +1,8 @@
 //! Fuzzes every parser of external input.
 //!
 //! ```text
-//! cargo test --test fuzz                                   # the corpus, and 10,000 inputs per target
+//! cargo test --test fuzz                                   # the corpus, and 2,500 inputs per target
+//! ECR_MIRROR_FUZZ_INPUTS=10000 cargo test --test fuzz      # as `.ci/run test` does
 //! ECR_MIRROR_FUZZ_SECONDS=300 cargo test --test fuzz link  # one target, for five minutes
 //! ```
 //!
