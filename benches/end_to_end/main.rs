@@ -5,10 +5,11 @@
 //! cargo bench --bench end_to_end -- main tiny big --runs 3
 //! ```
 //!
-//! Prints a Markdown table and each bound. With `--check`, a broken bound gives exit status 1.
+//! Prints a Markdown table and each bound. `--chart FILE` also draws the times as SVG. With `--check`, a broken bound gives exit status 1.
 //! Corpora take 6 GB of memory or disk and are kept for the next run.
 #![allow(missing_docs, reason = "a bench is not an interface")]
 
+mod chart;
 mod clouds;
 mod copier;
 mod corpus;
@@ -53,6 +54,9 @@ struct Arguments {
     /// directory
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Write a chart of the times to this file, as SVG
+    #[arg(long)]
+    chart: Option<PathBuf>,
     /// Fail if a bound is broken
     #[arg(long)]
     check: bool,
@@ -91,7 +95,7 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
         true => Scenario::value_variants().to_vec(),
         false => arguments.scenarios,
     };
-    let (mut rows, mut bounds) = (String::new(), Vec::new());
+    let (mut rows, mut bounds, mut groups) = (String::new(), Vec::new(), Vec::new());
     for scenario in scenarios {
         let (more_rows, more_bounds) = match scenario {
             Scenario::Two => two::measure(&setup)?,
@@ -101,6 +105,7 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
             Scenario::Hub => hub::measure(&setup)?,
             _ => {
                 let measured = setup.measure(scenario)?;
+                groups.push(chart::Group::new(&measured));
                 (table::rows(&measured), table::bounds(&measured))
             }
         };
@@ -108,6 +113,9 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
         bounds.extend(more_bounds);
     }
     println!("{}{rows}\n{}", table::HEAD, table::verdicts(&bounds));
+    if let Some(file) = &arguments.chart {
+        fs::write(file, chart::svg(&groups, &setup.latency))?;
+    }
     for peer in PEERS.iter().filter(|peer| !peer.is_installed()) {
         println!("`{}` is not installed", peer.name());
     }

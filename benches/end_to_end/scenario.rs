@@ -56,6 +56,13 @@ impl Scenario {
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
     }
+
+    /// The name, and the help text of the command line.
+    pub(crate) fn title(self) -> String {
+        let value = self.to_possible_value();
+        let help = value.and_then(|value| value.get_help().map(ToString::to_string));
+        format!("{}: {}", self.name(), help.unwrap_or_default())
+    }
 }
 
 /// The cost of one program in one round.
