@@ -6,6 +6,7 @@
 use std::{borrow::Cow, ops::Deref, str::FromStr};
 
 use serde_spanned::Spanned;
+use strsim::osa_distance;
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -390,25 +391,9 @@ pub(super) fn in_backticks<S: AsRef<str>>(words: &[S]) -> String {
 
 /// The word with the least edit distance to `text`; `None` if none is close.
 pub(super) fn nearest<'w, S: AsRef<str>>(text: &str, words: &'w [S]) -> Option<&'w str> {
-    let distances = words.iter().map(|word| (distance(text, word.as_ref()), word.as_ref()));
+    let distances = words.iter().map(|word| (osa_distance(text, word.as_ref()), word.as_ref()));
     let (distance, word) = distances.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + word.chars().count() / 3).then_some(word)
-}
-
-/// The Levenshtein distance.
-pub(super) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, b) in b.iter().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(a != *b)).min(1 + row[j].min(above));
-            diagonal = above;
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use strsim::osa_distance;
+
 use super::{
     context::{ReadEntry, Tables},
-    document::{Table, Text, distance, nearest},
+    document::{Table, Text, nearest},
     problem::{Problem, Span},
     types::RegistryConfig,
 };
@@ -189,17 +191,8 @@ fn usual_region(region: &str) -> Option<&'static str> {
 
 /// The known word that differs by one character, or by the order of two; `None` for a known word.
 fn slip<'w>(text: &str, known: &'w [&str]) -> Option<&'w str> {
-    let sorted = |text: &str| {
-        let mut characters: Vec<char> = text.chars().collect();
-        characters.sort_unstable();
-        characters
-    };
     let near = nearest(text, known)?;
-    match distance(text, near) {
-        1 => Some(near),
-        2 if sorted(text) == sorted(near) => Some(near),
-        _ => None,
-    }
+    (osa_distance(text, near) == 1).then_some(near)
 }
 
 /// Warns of `[registry."…"]` tables of hosts that the file does not use, and of identities for a

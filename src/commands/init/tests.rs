@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
+use super::{registry::registry, *};
 use crate::config::Config;
 
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
@@ -26,6 +26,38 @@ fn the_registry_is_a_host_or_an_account_with_its_region() {
             (host, _) => panic!("{text}: {host:?}"),
         }
     }
+}
+
+#[test]
+fn a_wrong_answer_is_asked_again_and_the_region_only_for_an_account() {
+    let account = "AWS account, or host of an ECR registry";
+    let region = "Region, such as eu-west-1";
+    for (known, answers, questions, problems) in [
+        (None, vec![REGISTRY], vec![account], 0),
+        (None, vec!["123456789012", "eu-west-1"], vec![account, region], 0),
+        (Some("eu-west-1"), vec!["123456789012"], vec![account], 0),
+        (
+            None,
+            vec!["quay.io", "123456789012", "Europe", REGISTRY],
+            vec![account, account, region, account],
+            2,
+        ),
+    ] {
+        let (mut answers, mut asked, mut warnings) = (answers.into_iter(), Vec::new(), Vec::new());
+        let ask = |question: &str| {
+            asked.push(question.to_owned());
+            Ok(answers.next().map(str::to_owned))
+        };
+        let found =
+            registry(ask, |problem| warnings.push(problem.to_owned()), known.map(str::to_owned));
+        assert_eq!(found.unwrap().as_str(), REGISTRY);
+        assert_eq!(
+            (asked, warnings.len()),
+            (questions.iter().map(|it| (*it).to_owned()).collect(), problems)
+        );
+    }
+    let ended = registry(|_| Ok(None), |_| (), None).unwrap_err();
+    assert!(ended.to_string().contains("the input ended"), "{ended}");
 }
 
 #[test]

@@ -189,6 +189,15 @@ impl Content {
         tags
     }
 
+    /// The tag with its manifest, also if no listing shows it.
+    pub fn tag(&self, host: &str, name: &str, tag: &str) -> Option<Tagged> {
+        self.read(host, name, |repository| {
+            let (digest, pushed) = repository.resolve(tag, &self.layers)?;
+            let manifest = repository.manifest(&digest, &self.layers)?;
+            Some(Tagged { name: tag.to_owned(), manifest, pushed })
+        })
+    }
+
     /// The repository's manifests with this `subject`, sorted by digest.
     pub fn referrers(&self, host: &str, name: &str, subject: &Digest) -> Vec<Manifest> {
         let repository = self.repository(host, name);

@@ -98,8 +98,8 @@ async fn hub_one_tag(content: &Arc<Content>, repository: String, name: String) -
         return not_found();
     }
     let find = move |content: &Content| {
-        let tags = content.tags("docker.io", &repository);
-        tags.iter().find(|tag| tag.name == name).map(|tag| hub_tag(content, &repository, tag))
+        let tag = content.tag("docker.io", &repository, &name)?;
+        Some(hub_tag(content, &repository, &tag))
     };
     content.run_blocking(find).await.map_or_else(not_found, |tag| ok(&tag))
 }
