@@ -123,7 +123,7 @@ fn each_form_names_the_digests_that_the_run_mirrored() {
         ("mirror.json", images["docker.io/library/debian:12"].clone()),
         ("registries.conf", "blocked = true".to_owned()),
         ("certs.d/docker.io/hosts.toml", format!("https://{REGISTRY}/v2/m/docker.io\"")),
-        ("certs.d/registry.k8s.io/hosts.toml", format!("/v2/m/registry.k8s.io\"")),
+        ("certs.d/registry.k8s.io/hosts.toml", "/v2/m/registry.k8s.io\"".to_owned()),
         ("buildkitd.toml", format!("mirrors = [\"{REGISTRY}/m/docker.io\"]")),
         ("kustomization.yaml", format!("newName: \"{REGISTRY}/m/docker.io/library/redis\"")),
         ("args", format!("--build-arg BASE={alpine}\n")),
