@@ -462,6 +462,14 @@ pub struct BootstrapArgs {
     /// Read only the stages that this stage of a Dockerfile needs [default: every stage]
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
+    /// Add the images that FILE lacks to its `[images]`, and read FILE as the configuration; with
+    /// `--list`, mirror nothing. FILE must exist unless `--to` names the destination
+    #[arg(long, value_name = "FILE")]
+    pub into: Option<PathBuf>,
+    /// Use the image that the destination has under the tag if its source is unreachable, or limits
+    /// requests or pulls; fail only for an image that the destination lacks
+    #[arg(long, conflicts_with = "list")]
+    pub offline_ok: bool,
 }
 
 impl BootstrapArgs {

@@ -41,6 +41,8 @@ pub(super) const BOOTSTRAP: Examples = &[
     ("ecr-mirror bootstrap --list", "list the images that the files here use"),
     ("ecr-mirror bootstrap", "mirror exactly these, as ./mirror.toml says"),
     ("ecr-mirror bootstrap web/ --to $ECR/mirror", "the same, without a configuration"),
+    ("ecr-mirror bootstrap --offline-ok", "use what ECR has while a source is down"),
+    ("ecr-mirror bootstrap --list --into mirror.toml", "add them to a configuration only"),
     ("helm template . | ecr-mirror bootstrap --list -", "read a chart after rendering"),
 ];
 
