@@ -3,7 +3,7 @@
 use std::{fs, io::Write, path::Path, process::Stdio};
 
 use aws_sdk_ecr::types::{ImageIdentifier, TargetStorageClass};
-use ecr_mirror::sandbox::{Mode, Options, Sandbox};
+use ecr_mirror::sandbox::{Entry, Mode, Options, Sandbox};
 use http::Method;
 use serde_json::Value;
 
@@ -166,13 +166,13 @@ fn the_images_of_a_build_follow_the_rules_of_the_configuration() {
 }
 
 /// A standing sandbox, and a directory with a Dockerfile and the configuration of its ECR.
-struct Standing {
+struct BuildSetup {
     sandbox: Sandbox,
     home: tempfile::TempDir,
 }
 
-impl Standing {
-    /// The images are `team/NAME:1` of one registry. `tables` follow the destination.
+impl BuildSetup {
+    /// The images are `team/NAME:1` of one registry, which needs no token. `tables` follow the destination.
     async fn new(names: &[&str], tables: impl Fn(&str) -> String) -> Self {
         let options = Options { mode: Mode::Standing, ..Options::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
@@ -180,8 +180,8 @@ impl Standing {
         let registry = sandbox.address().to_string();
         let mut dockerfile = String::new();
         for name in names {
-            sandbox.upstream().image(&format!("ghcr.io/team/{name}:1")).single().push();
-            dockerfile += &format!("FROM {registry}/ghcr.io/team/{name}:1\n");
+            sandbox.upstream().image(&format!("registry.example/team/{name}:1")).single().push();
+            dockerfile += &format!("FROM {registry}/registry.example/team/{name}:1\n");
         }
         let toml = format!(
             "[[destination]]\nregistry = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n\
@@ -217,20 +217,16 @@ fn column<'r>(report: &'r Value, name: &str) -> Vec<&'r str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_mirrored_images_cost_one_question_each_on_both_sides() {
     let names = ["a", "b", "c", "d", "e"];
-    let standing = Standing::new(&names, |_| String::new()).await;
-    let (first, _) = standing.bootstrap("").await;
+    let setup = BuildSetup::new(&names, |_| String::new()).await;
+    let (first, _) = setup.bootstrap("").await;
     assert_eq!(first.status, Some(0), "{} {}", first.out, first.talk);
-    let before = standing.sandbox.journal().len();
-    let (again, report) = standing.bootstrap("").await;
+    let before = setup.sandbox.journal().len();
+    let (again, report) = setup.bootstrap("").await;
     assert_eq!(again.status, Some(0), "{}", again.talk);
     assert_eq!(column(&report, "outcome"), ["up_to_date"; 5]);
-    let journal = standing.sandbox.journal().split_off(before);
-    let lines: Vec<String> = journal
-        .iter()
-        .map(|entry| {
-            format!("{:?} {} {} {:?}", entry.at, entry.method, entry.path, entry.operation)
-        })
-        .collect();
+    let journal = setup.sandbox.journal().split_off(before);
+    let line = |entry: &Entry| format!("{} {} {:?}", entry.method, entry.path, entry.operation);
+    let lines: Vec<String> = journal.iter().map(line).collect();
     let heads = journal.iter().filter(|entry| entry.method == Method::HEAD).count();
     let calls = journal.iter().filter_map(|entry| entry.operation.as_deref());
     let listings = calls.filter(|call| call.contains("ListImages")).count();
@@ -239,13 +235,13 @@ async fn five_mirrored_images_cost_one_question_each_on_both_sides() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_whose_source_is_limited_is_used_from_the_destination() {
-    let standing = Standing::new(&["a", "b"], |_| String::new()).await;
-    let (first, _) = standing.bootstrap("").await;
+    let setup = BuildSetup::new(&["a", "b"], |_| String::new()).await;
+    let (first, _) = setup.bootstrap("").await;
     assert_eq!(first.status, Some(0), "{}", first.talk);
-    standing.sandbox.faults().add("throttle=3600@upstream".parse().unwrap());
-    let (strict, _) = standing.bootstrap("").await;
+    setup.sandbox.faults().add("throttle=3600@upstream".parse().unwrap());
+    let (strict, _) = setup.bootstrap("").await;
     assert_eq!(strict.status, Some(3), "{}", strict.out);
-    let (kept, report) = standing.bootstrap("--offline-ok").await;
+    let (kept, report) = setup.bootstrap("--offline-ok").await;
     assert_eq!(kept.status, Some(0), "{}", kept.out);
     assert_eq!(column(&report, "outcome"), ["kept"; 2]);
     assert!(column(&report, "digest")[0].starts_with("sha256:"), "{report}");
@@ -256,14 +252,14 @@ async fn an_image_whose_source_is_limited_is_used_from_the_destination() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archived_image_is_restored_whatever_the_configuration_says() {
     let leave = |_: &str| "[defaults]\narchived = \"leave\"\n".to_owned();
-    let standing = Standing::new(&["a"], leave).await;
-    let (first, _) = standing.bootstrap("").await;
+    let setup = BuildSetup::new(&["a"], leave).await;
+    let (first, _) = setup.bootstrap("").await;
     assert_eq!(first.status, Some(0), "{}", first.talk);
     let image = ImageIdentifier::builder().image_tag("1").build();
-    let request = aws(&standing.sandbox).update_image_storage_class();
-    let request = request.repository_name("ghcr.io/team/a").image_id(image);
+    let request = aws(&setup.sandbox).update_image_storage_class();
+    let request = request.repository_name("registry.example/team/a").image_id(image);
     request.target_storage_class(TargetStorageClass::Archive).send().await.unwrap();
-    let (again, report) = standing.bootstrap("").await;
+    let (again, report) = setup.bootstrap("").await;
     assert_eq!(again.status, Some(0), "{}", again.out);
     assert_eq!(column(&report, "outcome"), ["archived"]);
     assert!(column(&report, "hint")[0].contains("ECR restores the image"), "{report}");
@@ -271,20 +267,19 @@ async fn an_archived_image_is_restored_whatever_the_configuration_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_of_a_source_with_a_wildcard_has_its_keys_without_a_listing() {
-    let standing = Standing::new(&["a", "b", "old"], |registry| {
+    let setup = BuildSetup::new(&["a", "b", "old"], |registry| {
         format!(
-            "[images]\n\"{registry}/ghcr.io/team/*\" = {{ newest = 1, at_most = 2, \
+            "[images]\n\"{registry}/registry.example/team/*\" = {{ newest = 1, at_most = 2, \
              exclude_repositories = [\"old\"], repository = \"base/{{name}}\", retag = \"v{{tag}}\" }}\n"
         )
     });
-    let standing = standing.await;
-    let (ended, report) = standing.bootstrap("").await;
+    let setup = setup.await;
+    let (ended, report) = setup.bootstrap("").await;
     assert_eq!(ended.status, Some(0), "{} {}", ended.out, ended.talk);
     let ecr = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
-    let expected = ["base/a:v1", "base/b:v1", "ghcr.io/team/old:1"];
+    let expected = ["base/a:v1", "base/b:v1", "registry.example/team/old:1"];
     assert_eq!(column(&report, "destination"), expected.map(|name| format!("{ecr}/{name}")));
-    let asked: Vec<String> =
-        standing.sandbox.journal().into_iter().map(|entry| entry.path).collect();
+    let asked: Vec<String> = setup.sandbox.journal().into_iter().map(|entry| entry.path).collect();
     let is_listing = |path: &&String| path.contains("_catalog") || path.contains("tags/list");
     assert_eq!(asked.iter().find(is_listing), None);
 }

@@ -47,7 +47,7 @@ impl EditedFile {
             return add_to_table(table, &entry.tags);
         }
         let inherited = image.wildcard.as_deref().map(|source| self.keys_of(source));
-        let is_missing = !self.0.contains_key("images");
+        let (is_empty, is_missing) = (self.0.is_empty(), !self.0.contains_key("images"));
         let images = self.table(&["images"])?;
         let known = images.iter().map(|(key, _)| key).find(|key| is_same(key)).map(str::to_owned);
         if let Some(item) = known.and_then(|key| images.get_mut(&key)) {
@@ -71,7 +71,7 @@ impl EditedFile {
             Some(images) => insert_sorted(images, &key, value),
             None => drop(self.table(&["images"])?.insert(&key, toml_edit::value(value))),
         }
-        if is_missing {
+        if is_missing && !is_empty {
             self.comment(&["images"], &mut String::new());
         }
         Ok(())
@@ -87,8 +87,11 @@ impl EditedFile {
         let line = || self.0.get("images")?.get(wildcard)?.as_table_like();
         let keys = table.or_else(line).into_iter().flat_map(TableLike::iter);
         let keys = keys.filter(|(key, _)| !OF_WILDCARD.contains(key) && !SELECT.contains(key));
-        let value =
-            |item: &Item| item.clone().into_value().ok().map(|value| value.decorated("", ""));
+        let value = |item: &Item| {
+            let mut value = item.clone().into_value().ok()?;
+            value.decor_mut().clear();
+            Some(value)
+        };
         keys.filter_map(|(key, item)| Some((key.to_owned(), value(item)?))).collect()
     }
 }
@@ -104,7 +107,18 @@ fn add_to_table(table: &mut dyn TableLike, tags: &[String]) -> Result<()> {
             let selects = selects || SELECT.iter().any(|key| table.contains_key(key));
             let latest = (!selects).then(|| "latest".to_owned());
             let tags = latest.into_iter().filter(|tag| !tags.contains(tag)).chain(tags.to_vec());
-            table.insert("tags", toml_edit::value(Array::from_iter(tags)));
+            let mut value = Value::from(Array::from_iter(tags));
+            // the space before the `}` of an inline table stays there
+            let last = table.iter_mut().last().map(|(_, item)| item);
+            if let Some(last) = last.and_then(Item::as_value_mut).map(Value::decor_mut)
+                && let Some(space) = last.suffix().and_then(|it| it.as_str().map(str::to_owned))
+                && space.trim().is_empty()
+            {
+                last.set_suffix("");
+                value.decor_mut().set_suffix(space);
+                value.decor_mut().set_prefix(" ");
+            }
+            table.insert("tags", Item::Value(value));
         }
     }
     Ok(())
@@ -176,7 +190,7 @@ mod tests {
             (
                 "[images]\nalpine = { flatten = true }\n",
                 "alpine:3",
-                "[images]\nalpine = { flatten = true , tags = [\"latest\", \"3\"] }\n",
+                "[images]\nalpine = { flatten = true, tags = [\"latest\", \"3\"] }\n",
             ),
             (
                 "[images.alpine]\nnewest = 1\n",
