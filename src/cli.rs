@@ -478,6 +478,14 @@ pub struct BootstrapArgs {
     /// Write the forms for the destination with this name [default: the only one of the images]
     #[arg(long, value_name = "NAME", requires = "forms")]
     pub destination: Option<String>,
+    /// Add the images that FILE lacks to its `[images]`, and read FILE as the configuration; with
+    /// `--list`, mirror nothing. FILE must exist unless `--to` names the destination
+    #[arg(long, value_name = "FILE")]
+    pub into: Option<PathBuf>,
+    /// Use the image that the destination has under the tag if its source is unreachable, or limits
+    /// requests or pulls; fail only for an image that the destination lacks
+    #[arg(long, conflicts_with = "list")]
+    pub offline_ok: bool,
 }
 
 impl BootstrapArgs {

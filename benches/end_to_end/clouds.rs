@@ -4,7 +4,7 @@
 //! shared layers. Warm runs are warm: all images were mirrored before, by parallel runs, because
 //! each run keeps to ECR's quotas.
 
-use std::{fs, process::Command, thread};
+use std::{fs, path::Path, process::Command, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::Value;
@@ -26,9 +26,11 @@ const ROUNDS: usize = 7;
 const FILTERED: &str = "platforms = [\"linux/amd64\"]\nattestations = \"drop\"\n";
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Verb {
+pub(crate) enum Verb<'a> {
     Sync,
     Plan,
+    /// Of the files below this directory.
+    Bootstrap(&'a Path),
 }
 
 /// Runs our program once; returns the cost and the report.
@@ -37,21 +39,23 @@ pub(crate) enum Verb {
 /// If the run fails, or its output is not a report.
 pub(crate) fn run(
     setup: &Setup,
-    verb: Verb,
+    verb: Verb<'_>,
     config: &str,
     server: &Server,
 ) -> Result<(Trial, Value)> {
     let name = format!("{:?}.toml", thread::current().id());
     let file = setup.scratch()?.join(name.replace(['(', ')'], ""));
     fs::write(&file, config)?;
-    let verb = match verb {
-        Verb::Sync => "sync",
-        Verb::Plan => "plan",
+    let (verb, directory) = match verb {
+        Verb::Sync => ("sync", None),
+        Verb::Plan => ("plan", None),
+        Verb::Bootstrap(directory) => ("bootstrap", Some(directory)),
     };
     let mut command = Command::new(PROGRAM);
     command
         .args([verb, "--json", "--progress", "none", "--config"])
         .arg(&file)
+        .args(directory)
         .envs(server.environment())
         .env("DOCKER_CONFIG", setup.scratch()?)
         .env("NO_PROXY", "127.0.0.1")

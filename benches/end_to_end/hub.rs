@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use ecr_mirror::{
     config::Config,
-    engine::{Check, Mode, Options, Shutdown},
+    engine::{Options, Shutdown, TRANSFERS},
     model::{
         event::{Event, Observer},
         outcome::{Outcome, Report},
@@ -25,8 +25,6 @@ use crate::{measure::median, scenario::Setup, table::Bound};
 
 const TAGS: usize = 300;
 const ROUNDS: usize = 7;
-/// The default of `--concurrency`.
-const TRANSFERS: usize = 32;
 
 #[derive(Debug)]
 struct Silent;
@@ -86,7 +84,7 @@ async fn rounds(setup: &Setup) -> Result<(String, Vec<Bound>)> {
 async fn mirror(sandbox: &Sandbox, toml: &str) -> Result<Report> {
     let world = Registries::with_sandbox(sandbox.address(), TRANSFERS);
     let config = Config::parse("mirror.toml", toml, Path::new(""), &|_| None)?;
-    let options = Options { mode: Mode::Mirror, check: Check::Tags, transfers: TRANSFERS };
+    let options = Options::default();
     let work = SyncRequest { config: &config, images: ImagesToSync::all(&config), options };
     let report = run(&world, work, Arc::new(Silent), &Shutdown::default()).await?;
     ensure!(report.exit == 0, "the run ended with {}: {:?}", report.exit, report.totals);

@@ -9,6 +9,7 @@
 //! Corpora take 6 GB of memory or disk and are kept for the next run.
 #![allow(missing_docs, reason = "a bench is not an interface")]
 
+mod bootstrap;
 mod chart;
 mod clouds;
 mod copier;
@@ -70,6 +71,9 @@ fn main() -> Result<ExitCode> {
     if arguments.get(1).is_some_and(|role| role == copier::ROLE) {
         return copier::run_role(&arguments[2..]).map(|()| ExitCode::SUCCESS);
     }
+    if arguments.get(1).is_some_and(|role| role == bootstrap::ROLE) {
+        return bootstrap::run_role(&arguments[2..]).map(|()| ExitCode::SUCCESS);
+    }
     let arguments = Arguments::parse();
     // `cargo test` starts benches without scenarios
     if !arguments.bench && arguments.scenarios.is_empty() {
@@ -103,6 +107,7 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
             Scenario::Plan => clouds::plan(&setup)?,
             Scenario::Mount => clouds::mount(&setup)?,
             Scenario::Hub => hub::measure(&setup)?,
+            Scenario::Bootstrap => bootstrap::measure(&setup)?,
             _ => {
                 let measured = setup.measure(scenario)?;
                 groups.push(chart::Group::new(&measured));

@@ -50,6 +50,8 @@ pub(crate) enum Scenario {
     Plan,
     /// A new repository that shares five of six layers with one that is there, into ECR
     Mount,
+    /// `bootstrap` of five mirrored images, next to the bare questions
+    Bootstrap,
 }
 
 impl Scenario {

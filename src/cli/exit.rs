@@ -43,6 +43,8 @@ pub(super) const BOOTSTRAP: Examples = &[
     ("ecr-mirror bootstrap web/ --to $ECR/mirror", "the same, without a configuration"),
     ("ecr-mirror bootstrap --emit source-policy=policy.json", "build only with these"),
     ("ecr-mirror bootstrap --write", "make the Dockerfiles name the mirror"),
+    ("ecr-mirror bootstrap --offline-ok", "use what ECR has while a source is down"),
+    ("ecr-mirror bootstrap --list --into mirror.toml", "add them to a configuration only"),
     ("helm template . | ecr-mirror bootstrap --list -", "read a chart after rendering"),
 ];
 

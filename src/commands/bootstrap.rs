@@ -8,12 +8,13 @@ use futures::FutureExt;
 use self::rows::{row, unreadable_row};
 use super::{
     build_form::BuildForms,
+    into::add_images,
     shared::{mirror, read_config, read_config_with, with_failure},
 };
 use crate::{
     cli::{BootstrapArgs, Global},
     discover::{DiscoverOptions, FoundUses, Resolution, Use, files},
-    engine::{Check, Mode, Options},
+    engine::{Options, WithoutSource},
     model::Result,
     output::{
         Screen, error,
@@ -24,9 +25,6 @@ use crate::{
         used_images::UsedImages,
     },
 };
-
-/// Blobs to transfer in parallel.
-const TRANSFERS: usize = 32;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -> Result<u8> {
     let forms = BuildForms::new(&args)?;
@@ -46,6 +44,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
     }
     let unresolved = unresolved(&found);
     let is_open = unresolved > 0 && !args.ignore_unresolved;
+    let global = &add_images(global, screen, &args, &found.uses)?;
     if args.list {
         list(screen, &found, &rows, args.json)?;
         return Ok(u8::from(is_open));
@@ -53,20 +52,22 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
     print_unresolved(screen, &found, &rows);
     let platforms = &args.platforms[..];
     let used = match &args.to {
-        Some(place) => {
+        // a file of `--into` has the destination
+        Some(place) if args.into.is_none() => {
             let file = (!global.config.is_empty()).then(|| read_config(global)).transpose()?;
             UsedImages::at(place, file, &found.uses, platforms)?
         }
-        None => {
-            let read = |tables: &mut dyn FnMut(&_) -> _| read_config_with(global, tables);
+        _ => {
+            let read = |more: &mut dyn FnMut(&_) -> _| read_config_with(global, more);
             UsedImages::of_configuration(read, &found.uses, platforms)?
         }
     };
     forms.check(&used, &found)?;
+    let without_source = if args.offline_ok { WithoutSource::Keep } else { WithoutSource::Fail };
     let request = SyncRequest {
         config: &used.config,
         images: ImagesToSync::Entries(used.entries.iter().collect()),
-        options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: TRANSFERS },
+        options: Options { without_source, ..Options::default() },
     };
     let run = mirror(global, screen, request, None).boxed().await?;
     forms.print_report(global, screen, &run.0, args.json)?;

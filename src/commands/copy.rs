@@ -4,7 +4,7 @@ use super::shared::{mirror, print_report, read_config};
 use crate::{
     cli::{CopyArgs, Global},
     config::Aws,
-    engine::{Check, Mode, Options},
+    engine::Options,
     model::Result,
     output::Screen,
     run::{
@@ -22,7 +22,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: CopyArgs) -> Res
     let request = SyncRequest {
         config: &copy.config,
         images: ImagesToSync::Images(vec![copy.image]),
-        options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: args.concurrency },
+        options: Options { transfers: args.concurrency, ..Options::default() },
     };
     let (report, _) = mirror(global, screen, request, None).await?;
     print_report(global, screen, &report, args.json)?;

@@ -10,6 +10,7 @@ pub(crate) mod iam;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod init;
+mod into;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod pull_through;

@@ -13,9 +13,6 @@ use crate::{
     run::sync::{ImagesToSync, SyncRequest},
 };
 
-/// A plan transfers no blob: this number bounds the images that are planned in parallel.
-const TRANSFERS: usize = 32;
-
 pub(crate) async fn run(global: &Global, screen: &Screen, mut args: PlanArgs) -> Result<u8> {
     resolve_shard(&mut args.sharding, &mut [&mut args.report])?;
     let files = RunFiles::open("plan", &global.config_files(), None, args.summary.as_deref())?;
@@ -33,7 +30,7 @@ async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let mode = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };
     let check = if args.deep { Check::Deep } else { Check::Tags };
-    let options = Options { mode, check, transfers: TRANSFERS };
+    let options = Options { mode, check, ..Options::default() };
     let request = SyncRequest { config: &config, images, options };
     let max_wait = args.max_wait.map(|limit| MaxWait { limit, deadline: None }).unwrap_or_default();
     let (report, _) = mirror_within(global, screen, request, max_wait).await?;

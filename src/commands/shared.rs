@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     cli::{Global, ShardArgs},
-    config::{Config, ConfigError, DestinationConfig},
+    config::{Config, ConfigError, DestinationConfig, MoreToRead},
     engine::{Shutdown, signals},
     model::{Error, Kind, Result, outcome::Report, shard::ShardChoice},
     output::{
@@ -45,14 +45,13 @@ pub(crate) fn read_config(global: &Global) -> Result<Config> {
     load_config(global).map_err(|error| explained(&error))
 }
 
-/// Reads the configuration files, and again with the tables that `tables` makes of them.
+/// Reads the configuration files, and again with what `more` makes of them.
 pub(crate) fn read_config_with(
     global: &Global,
-    tables: &mut dyn FnMut(&Config) -> String,
+    more: &mut dyn FnMut(&Config) -> MoreToRead,
 ) -> Result<Config> {
     let environment = |name: &str| std::env::var(name).ok();
-    Config::load_with(&global.config_files(), &environment, tables)
-        .map_err(|error| explained(&error))
+    Config::load_with(&global.config_files(), &environment, more).map_err(|error| explained(&error))
 }
 
 fn explained(error: &ConfigError) -> Error {

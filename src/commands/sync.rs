@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
-    engine::{Check, Mode, Options},
+    engine::{Check, Options},
     model::{
         Result,
         outcome::{ExitCodes, Report},
@@ -64,7 +64,7 @@ async fn mirror_images(
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let check = if args.deep { Check::Deep } else { Check::Tags };
-    let options = Options { mode: Mode::Mirror, check, transfers: args.concurrency };
+    let options = Options { check, transfers: args.concurrency, ..Options::default() };
     let request = SyncRequest { config: &config, images, options };
     let max_wait = MaxWait { limit: args.max_wait, deadline };
     let (report, lock) = mirror_within(global, screen, request, max_wait).await?;

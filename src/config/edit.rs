@@ -2,6 +2,8 @@
 //!
 //! Adds tables, keys and images. Never changes or removes a value: tags are added to a list.
 
+mod used;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, mem,
@@ -9,6 +11,7 @@ use std::{
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
+pub(crate) use self::used::LackingImage;
 use crate::model::{Error, Host, Kind, Reference, Repository, Result, text::printable};
 
 /// Keys with their values as TOML.

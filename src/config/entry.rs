@@ -394,8 +394,7 @@ fn read_short<'a>(
     all_entries(draft, image, tables)
 }
 
-/// The entries of a draft for its repository, or for each repository that matches: none, as long as
-/// they are not known.
+/// The entries of a draft for its repository, or for each known repository that matches.
 fn all_entries(
     draft: Draft,
     image: ImageSource,
@@ -405,15 +404,15 @@ fn all_entries(
         ImageSource::One(reference) => return entries(draft, reference, tables),
         ImageSource::Matching(wildcard) => wildcard,
     };
-    let Some(repositories) = wildcard.repositories(&draft.source, tables.file.listed)? else {
-        tables.file.wildcards.borrow_mut().push(wildcard);
-        return Ok(Vec::new());
-    };
+    let file = tables.file;
     let mut all = Vec::new();
-    for repository in repositories {
+    for repository in wildcard.repositories(&draft.source, file.listed)? {
         let host = wildcard.host.clone();
         let reference = Reference { host, repository, tag: None, digest: None };
         all.extend(entries(draft.clone(), reference, tables)?);
+    }
+    if !wildcard.is_listed(file.listed) {
+        file.wildcards.borrow_mut().push(wildcard);
     }
     Ok(all)
 }

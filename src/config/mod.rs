@@ -44,7 +44,7 @@ pub use self::{
     retag::Retag,
     samples::NamingSample,
     types::{Aws, Config, CredentialSource, DestinationConfig, RegistryConfig},
-    wildcard::{ListedRepositories, Wildcard},
+    wildcard::{KnownRepositories, ListedRepositories, Wildcard},
 };
 use self::{
     context::{FileContext, ReadEntry, Tables},
@@ -61,6 +61,15 @@ const ROOT: Keys = Keys {
     names: "destination repository registry defaults images list image pull_through include",
 };
 
+/// The additions to a configuration that is read again.
+#[derive(Debug, Default)]
+pub(crate) struct MoreToRead {
+    /// Tables in TOML.
+    pub(crate) tables: String,
+    /// The known repositories of sources with a `*`.
+    pub(crate) repositories: ListedRepositories,
+}
+
 impl Config {
     /// Reads the files, `-` for standard input and `env:NAME` for variables, as one configuration.
     /// Paths in a file are relative to its directory, others to the working directory.
@@ -71,18 +80,18 @@ impl Config {
         locations: &[impl AsRef<Path>],
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        Self::load_with(locations, environment, |_| String::new())
+        Self::load_with(locations, environment, |_| MoreToRead::default())
     }
 
-    /// Reads the files as [`Config::load`] does, and then again with further tables, which can
-    /// depend on the first reading.
+    /// Reads the files as [`Config::load`] does, and then again with more, which can depend on the
+    /// first reading.
     ///
     /// # Errors
     /// Those of [`Config::load`].
     pub(crate) fn load_with(
         locations: &[impl AsRef<Path>],
         environment: &dyn Fn(&str) -> Option<String>,
-        tables: impl FnOnce(&Self) -> String,
+        more: impl FnOnce(&Self) -> MoreToRead,
     ) -> Result<Self, ConfigError> {
         let sources = Sources::default();
         for location in locations {
@@ -93,12 +102,12 @@ impl Config {
             return Err(ConfigError::whole_file("no configuration file is named", hint));
         }
         let config = Self::read(&sources, environment, &ListedRepositories::new())?;
-        let tables = tables(&config);
-        if tables.is_empty() {
+        let MoreToRead { tables, repositories } = more(&config);
+        if tables.is_empty() && repositories.is_empty() {
             return Ok(config);
         }
         sources.generate(tables);
-        Self::read(&sources, environment, &ListedRepositories::new())
+        Self::read(&sources, environment, &repositories)
     }
 
     /// The configuration with the repositories of its wildcards. Reads the same texts again.

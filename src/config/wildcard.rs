@@ -12,11 +12,22 @@ use super::{
 use crate::model::{Host, NameError, Reference, Repository, RepositoryGlob};
 
 /// The repositories of registries, by the host and the namespace.
-pub type ListedRepositories = BTreeMap<(Host, Repository), Vec<Repository>>;
+pub type ListedRepositories = BTreeMap<(Host, Repository), KnownRepositories>;
+
+/// The repositories of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownRepositories {
+    /// All of them, as the registry lists them.
+    All(Vec<Repository>),
+    /// Those that are used. The registry was not asked and may have others.
+    Used(Vec<Repository>),
+}
 
 /// A source with a `*`.
 #[derive(Debug, Clone)]
 pub struct Wildcard {
+    /// As the file spells it.
+    pub(crate) source: String,
     pub(crate) host: Host,
     /// The path before the component with the first `*`.
     pub(crate) namespace: Repository,
@@ -76,13 +87,24 @@ fn wildcard(source: &Text, table: Option<&Table<'_>>) -> Result<Wildcard, Proble
         Some(table) => table.parsed_list("exclude_repositories")?,
         None => Vec::new(),
     };
-    Ok(Wildcard { host, namespace, glob, exclude, at_most, at_most_span })
+    let source = source.to_string();
+    Ok(Wildcard { source, host, namespace, glob, exclude, at_most, at_most_span })
 }
 
 impl Wildcard {
-    /// Returns `true` if a repository of this host is one of the source's.
+    /// Returns `true` if a repository of this host matches the pattern, excluded ones too.
     pub(crate) fn covers(&self, host: &Host, repository: &Repository) -> bool {
         self.host == *host && self.glob.matches(repository)
+    }
+
+    /// Returns `true` if a repository of this host is one of the source's.
+    pub(crate) fn selects(&self, host: &Host, repository: &Repository) -> bool {
+        let below = repository.as_str().strip_prefix(self.namespace.as_str());
+        let below = below.and_then(|rest| rest.strip_prefix('/')?.parse().ok());
+        let is_excluded = self.exclude.iter().any(|glob| {
+            glob.matches(repository) || below.as_ref().is_some_and(|below| glob.matches(below))
+        });
+        self.covers(host, repository) && !is_excluded
     }
 
     /// The most repositories that match.
@@ -90,27 +112,32 @@ impl Wildcard {
         self.at_most
     }
 
-    /// The repositories that match, sorted; `None` if the registry was not asked yet.
+    fn known<'l>(&self, listed: &'l ListedRepositories) -> Option<&'l KnownRepositories> {
+        listed.get(&(self.host.clone(), self.namespace.clone()))
+    }
+
+    /// Returns `true` if the registry was asked for its repositories.
+    pub(super) fn is_listed(&self, listed: &ListedRepositories) -> bool {
+        matches!(self.known(listed), Some(KnownRepositories::All(_)))
+    }
+
+    /// The known repositories that match, sorted.
     pub(super) fn repositories(
         &self,
         source: &Text,
         listed: &ListedRepositories,
-    ) -> Result<Option<Vec<Repository>>, Problem> {
-        let key = (self.host.clone(), self.namespace.clone());
-        let Some(listed) = listed.get(&key) else { return Ok(None) };
-        let is_excluded = |repository: &Repository| {
-            let below = repository.as_str().strip_prefix(self.namespace.as_str());
-            let below = below.and_then(|rest| rest.strip_prefix('/')?.parse().ok());
-            self.exclude.iter().any(|glob| {
-                glob.matches(repository) || below.as_ref().is_some_and(|below| glob.matches(below))
-            })
+    ) -> Result<Vec<Repository>, Problem> {
+        let (all, is_complete) = match self.known(listed) {
+            Some(KnownRepositories::All(all)) => (all, true),
+            Some(KnownRepositories::Used(used)) => (used, false),
+            None => return Ok(Vec::new()),
         };
-        let mut matching: Vec<Repository> = listed.clone();
-        matching.retain(|repository| self.glob.matches(repository) && !is_excluded(repository));
+        let mut matching: Vec<Repository> = all.clone();
+        matching.retain(|repository| self.selects(&self.host, repository));
         matching.sort();
         matching.dedup();
-        if matching.is_empty() {
-            let label = format!("matches none of {} repositories", listed.len());
+        if matching.is_empty() && is_complete {
+            let label = format!("matches none of {} repositories", all.len());
             return Err(source.invalid(label, "check the name, and the pattern"));
         }
         if matching.len() > self.at_most as usize {
@@ -118,6 +145,6 @@ impl Wildcard {
             return Err(Problem::at(&self.at_most_span, label)
                 .hint("raise `at_most`, or add `exclude_repositories`"));
         }
-        Ok(Some(matching))
+        Ok(matching)
     }
 }

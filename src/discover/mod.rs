@@ -25,7 +25,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::selection::{UsedImage, used_images};
+pub use self::selection::{UsedImage, by_digest, used_images};
 use self::{
     detect::FileFormat,
     forms::{ImageUse, Spelling, UseKind},

@@ -50,10 +50,7 @@ pub fn used_images(
     images.sort_by_key(|(reference, _)| reference.digest.is_some());
     for (reference, platforms) in images {
         let repository = format!("{}/{}", reference.host, reference.repository);
-        let by_digest = reference.digest.as_ref().map(|digest| {
-            let tag = format!("sha256-{}", digest.short());
-            tag.parse::<Tag>().expect("letters, `-` and digits are a tag")
-        });
+        let by_digest = reference.digest.as_ref().map(by_digest);
         let wanted = reference.tag.clone().filter(|tag| {
             let known = tags.get(&(repository.clone(), tag.clone()));
             known.is_none_or(|known| *known == reference.digest)
@@ -63,6 +60,12 @@ pub fn used_images(
         used.push(UsedImage { reference, tag, platforms: Platforms::only(platforms) });
     }
     used
+}
+
+/// The tag at the destination of an image without another one.
+pub fn by_digest(digest: &Digest) -> Tag {
+    let tag = format!("sha256-{}", digest.short());
+    tag.parse().expect("letters, `-` and digits are a tag")
 }
 
 impl UsedImage {
@@ -79,11 +82,17 @@ impl UsedImage {
                 self.tag
             ),
         };
-        if let Some(Platforms::Only(platforms)) = &self.platforms {
-            let names: Vec<String> = platforms.iter().map(|one| format!("\"{one}\"")).collect();
-            let _ = writeln!(text, "platforms = [{}]", names.join(", "));
+        if let Some(platforms) = self.platforms_toml() {
+            let _ = writeln!(text, "platforms = {platforms}");
         }
         text
+    }
+
+    /// The platforms as a list; `None` for those of the configuration.
+    pub fn platforms_toml(&self) -> Option<String> {
+        let Some(Platforms::Only(platforms)) = &self.platforms else { return None };
+        let names: Vec<String> = platforms.iter().map(|one| format!("\"{one}\"")).collect();
+        Some(format!("[{}]", names.join(", ")))
     }
 }
 

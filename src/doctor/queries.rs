@@ -23,7 +23,7 @@ use crate::{
         caller::identity,
         probe::{self, PROBES},
     },
-    engine::{self, Mode, Options, Shutdown},
+    engine::{Mode, Options, Shutdown},
     iam::destination_actions,
     model::{
         Create, DestinationId, EcrHost, Error, Host, Kind, Repository, Result, TagQuery,
@@ -342,11 +342,8 @@ impl<'a> Queries<'a> {
     }
 
     async fn plan(&self, entries: Vec<&Entry>) -> Result<Vec<Row>> {
-        let options = Options {
-            mode: Mode::PlanWithoutPulls,
-            check: engine::Check::Tags,
-            transfers: PARALLEL,
-        };
+        let (mode, transfers) = (Mode::PlanWithoutPulls, PARALLEL);
+        let options = Options { mode, transfers, ..Options::default() };
         let images = ImagesToSync::Entries(entries);
         let request = SyncRequest { config: self.config, images, options };
         let shutdown = Shutdown::default();

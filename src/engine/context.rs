@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    options::{Check, Mode},
+    options::{Check, Mode, WithoutSource},
     shutdown::Shutdown,
 };
 use crate::model::{
@@ -19,6 +19,7 @@ use crate::model::{
 pub(crate) struct RunContext {
     pub(crate) mode: Mode,
     pub(crate) check: Check,
+    pub(crate) without_source: WithoutSource,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) shutdown: Shutdown,
     /// Limits the images that hold manifests and move blobs.
@@ -40,6 +41,11 @@ impl RunContext {
         let location = &self.locations[target.destination.0];
         let destination = location.reference(&target.repository, &tag);
         Row::new(&image.name, image.origin.to_string(), destination)
+    }
+
+    /// Returns `true` if the destination keeps its image after this error.
+    pub(crate) fn keeps_image(&self, error: &Error) -> bool {
+        self.without_source == WithoutSource::Keep && error.is_of_unavailable_source()
     }
 
     /// The outcome of content that was missing.

@@ -24,6 +24,8 @@ pub(crate) mod state;
 mod tests;
 
 pub(crate) use image::tree::pushed_digest;
-pub use options::{Check, Endpoint, Endpoints, Mode, Options, SourceEndpoint};
+pub use options::{
+    Check, Endpoint, Endpoints, Mode, Options, SourceEndpoint, TRANSFERS, WithoutSource,
+};
 pub use run::{Mirror, Summary};
 pub use shutdown::{Shutdown, signals};

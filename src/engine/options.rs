@@ -53,11 +53,33 @@ pub enum Check {
     Deep,
 }
 
+/// The end of an image whose source cannot be reached, or has no pulls left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WithoutSource {
+    /// The image fails, or is deferred.
+    #[default]
+    Fail,
+    /// The destination keeps the image that it has under the tag. Without one the image fails, or
+    /// is deferred.
+    Keep,
+}
+
+/// Concurrent blob transfers, unless the user chooses another number.
+pub const TRANSFERS: usize = 32;
+
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     pub mode: Mode,
     pub check: Check,
+    pub without_source: WithoutSource,
     /// Concurrent blob transfers, at least one. Every registry of the run needs as many
     /// connections: [`placements`](crate::engine::blob::placements) tells why.
     pub transfers: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let (check, without_source) = Default::default();
+        Self { mode: Mode::Mirror, check, without_source, transfers: TRANSFERS }
+    }
 }

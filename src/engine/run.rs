@@ -96,7 +96,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         observer: Arc<dyn Observer>,
         shutdown: Shutdown,
     ) -> Self {
-        let Options { mode, transfers, check } = options;
+        let Options { mode, transfers, check, without_source } = options;
         let sources = endpoints.sources.into_iter().map(|(location, endpoint)| {
             let context = Arc::new(contexts.source.for_host(&location.to_string()));
             let registry = SourceRegistry::new(location.clone(), endpoint, context);
@@ -107,6 +107,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             context: RunContext {
                 mode,
                 check,
+                without_source,
                 observer,
                 shutdown,
                 copies: Arc::new(Semaphore::new(2 * transfers.max(4))),
@@ -349,7 +350,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 }
             }
         }
-        let mut rows = result::planned(&self.context, &job.image, &plan, &targets);
+        let mut rows = result::planned(&self.context, job, &plan, &targets).await;
         let (context, limits, plan) = (&self.context, &self.limits, &plan);
         if context.check == Check::Deep {
             let bytes = Repair { context, limits, job, plan }.run(&mut rows).await;

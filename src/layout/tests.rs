@@ -16,9 +16,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    engine::{
-        Check, Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint, Summary,
-    },
+    engine::{Endpoint, Endpoints, Mirror, Options, Shutdown, SourceEndpoint, Summary},
     model::{
         Descriptor, DestinationId, Filter, Image, Manifest, Origin, Reference, Repository, Tag,
         TagOrDigest, Target, event::Silent,
@@ -165,7 +163,7 @@ async fn run<S: Source, D: Destination>(
         sources: HashMap::from([(work.image.origin.location.clone(), from)]),
         destinations: vec![Arc::new(Endpoint { location: work.to, destination: to })],
     };
-    let options = Options { mode: Mode::Mirror, check: Check::Tags, transfers: 4 };
+    let options = Options { transfers: 4, ..Options::default() };
     let mirror = Mirror::new(sides, &contexts, options, Arc::new(Silent), Shutdown::default());
     let summary = Arc::new(mirror).run(vec![work.image]).await;
     CopyResult { summary, contexts }

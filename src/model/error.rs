@@ -69,6 +69,7 @@ struct Inner {
     retry_after: Option<Duration>,
     exhausted: bool,
     of_identity: bool,
+    of_source: bool,
 }
 
 impl Error {
@@ -82,6 +83,7 @@ impl Error {
             retry_after: None,
             exhausted: false,
             of_identity: false,
+            of_source: false,
         }))
     }
 
@@ -114,12 +116,30 @@ impl Error {
         self.with(|inner| inner.of_identity = true)
     }
 
+    /// Marks the error as one of reading a source.
+    pub(crate) fn of_source(self) -> Self {
+        self.with(|inner| inner.of_source = true)
+    }
+
     /// The error of the chain that every other request of the same identity gets.
     pub(crate) fn identity_error(&self) -> Option<&Self> {
-        if self.0.of_identity {
+        self.find(|inner| inner.of_identity)
+    }
+
+    /// Returns `true` if a source cannot be reached now, or limits its requests or pulls: it has not
+    /// said that the content is missing or denied.
+    pub(crate) fn is_of_unavailable_source(&self) -> bool {
+        let is_limited = matches!(self.kind(), Kind::Throttled | Kind::PullLimit);
+        let is_unavailable = matches!(self.kind(), Kind::Unavailable | Kind::Stalled);
+        (is_limited || is_unavailable) && self.find(|inner| inner.of_source).is_some()
+    }
+
+    /// The outermost error of the chain with this property.
+    fn find(&self, is_wanted: fn(&Inner) -> bool) -> Option<&Self> {
+        if is_wanted(&self.0) {
             return Some(self);
         }
-        self.0.cause.as_ref()?.downcast_ref::<Self>()?.identity_error()
+        self.0.cause.as_ref()?.downcast_ref::<Self>()?.find(is_wanted)
     }
 
     /// Wraps the error in a message of the caller. Keeps the kind.
@@ -154,10 +174,7 @@ impl Error {
 
     /// The outermost hint of the chain.
     pub fn remedy(&self) -> Option<&str> {
-        if let Some(hint) = &self.0.hint {
-            return Some(hint);
-        }
-        self.0.cause.as_ref()?.downcast_ref::<Error>()?.remedy()
+        self.find(|inner| inner.hint.is_some())?.0.hint.as_deref()
     }
 
     /// All messages, outermost first, each once.
@@ -231,6 +248,22 @@ mod tests {
         assert_eq!(reworded.chain(), ["no …", "a … of ours", "a … of others"]);
         assert_eq!((reworded.kind(), reworded.remedy()), (Kind::Throttled, Some("change the …")));
         assert!(!reworded.is_transient());
+    }
+
+    #[test]
+    fn only_the_error_of_a_source_that_may_answer_later_is_one_of_an_unavailable_source() {
+        let is_unavailable = |kind| {
+            let error = Error::new(kind, "503").of_source().context("cannot resolve the tag");
+            error.is_of_unavailable_source()
+        };
+        for kind in [Kind::Unavailable, Kind::Stalled, Kind::Throttled, Kind::PullLimit] {
+            assert!(is_unavailable(kind), "{kind:?}");
+        }
+        for kind in [Kind::Unauthorized, Kind::Denied, Kind::NotFound, Kind::Corrupt, Kind::Quota] {
+            assert!(!is_unavailable(kind), "{kind:?}");
+        }
+        let of_destination = Error::new(Kind::Unavailable, "503").context("cannot push");
+        assert!(!of_destination.is_of_unavailable_source());
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub enum Outcome {
     Interrupted,
     /// The destination has the image in an archive, from which it cannot be pulled.
     Archived,
+    /// The source is unavailable or has no pulls left, and the destination keeps the image that it has
+    /// under the tag (`bootstrap --offline-ok`). It may be an older one.
+    Kept,
 }
 
 impl Outcome {
@@ -145,6 +148,8 @@ pub struct Totals {
     pub not_started: u64,
     pub interrupted: u64,
     pub archived: u64,
+    #[serde(default)]
+    pub kept: u64,
 }
 
 impl Totals {
@@ -162,6 +167,7 @@ impl Totals {
                 Outcome::NotStarted => &mut totals.not_started,
                 Outcome::Interrupted => &mut totals.interrupted,
                 Outcome::Archived => &mut totals.archived,
+                Outcome::Kept => &mut totals.kept,
             } += 1;
         }
         totals

@@ -84,6 +84,7 @@ mod tests {
             "not_started",
             "interrupted",
             "archived",
+            "kept",
         ];
         assert_eq!(
             keys(&json),

@@ -173,6 +173,7 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::NotStarted => "not started",
         Outcome::Interrupted => "interrupted",
         Outcome::Archived => "archived",
+        Outcome::Kept => "kept",
     }
 }
 
@@ -183,9 +184,11 @@ fn style(outcome: Outcome) -> Style {
         Outcome::UpToDate => Style::new(),
         Outcome::Planned => AnsiColor::Cyan.on_default(),
         Outcome::Failed | Outcome::Drifted => AnsiColor::Red.on_default().bold(),
-        Outcome::Deferred | Outcome::NotStarted | Outcome::Interrupted | Outcome::Archived => {
-            AnsiColor::Yellow.on_default()
-        }
+        Outcome::Deferred
+        | Outcome::NotStarted
+        | Outcome::Interrupted
+        | Outcome::Archived
+        | Outcome::Kept => AnsiColor::Yellow.on_default(),
     }
 }
 

@@ -475,6 +475,7 @@ pub(super) fn counted(totals: &Totals) -> String {
         (totals.interrupted, Outcome::Interrupted),
         (totals.not_started, Outcome::NotStarted),
         (totals.archived, Outcome::Archived),
+        (totals.kept, Outcome::Kept),
     ];
     let nonzero = all.iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> =

@@ -134,7 +134,8 @@ pub(crate) fn verified<S: Source>(
         throughput: ThroughputGuard::default(),
     };
     let chunks = stream::try_unfold(download, |mut download| async move {
-        Ok(download.next().await?.map(|chunk| (chunk, download)))
+        let chunk = download.next().await.map_err(Error::of_source)?;
+        Ok(chunk.map(|chunk| (chunk, download)))
     });
     Body::new(size, chunks)
 }

@@ -280,6 +280,7 @@ mod tests {
             "not_started",
             "interrupted",
             "archived",
+            "kept",
         ];
         let totals: serde_json::Map<String, Value> =
             words.iter().map(|word| ((*word).to_owned(), count(word).into())).collect();

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::{Config, Entry},
-    engine::{Check, Mirror, Mode, Options, Shutdown, Summary},
+    engine::{Mirror, Mode, Options, Shutdown, Summary, TRANSFERS},
     model::{
         Digest, Image, Result, TagOrDigest,
         event::{Event, Observer, Silent},
@@ -40,7 +40,7 @@ pub struct SyncOptions {
 
 impl Default for SyncOptions {
     fn default() -> Self {
-        Self { sandbox: None, transfers: 32 }
+        Self { sandbox: None, transfers: TRANSFERS }
     }
 }
 
@@ -56,11 +56,7 @@ pub async fn sync(config: &Config, options: &SyncOptions) -> Result<Report> {
         let request = SyncRequest {
             config,
             images: ImagesToSync::all(config),
-            options: Options {
-                mode: Mode::Mirror,
-                check: Check::Tags,
-                transfers: options.transfers,
-            },
+            options: Options { transfers: options.transfers, ..Options::default() },
         };
         run(&registries, request, Arc::new(Silent), &Shutdown::default()).await
     };

@@ -4,9 +4,12 @@ use std::{collections::BTreeSet, path::Path};
 
 use super::copy::nearest;
 use crate::{
-    config::{Config, Entry, Tags},
-    discover::{Use, UsedImage, used_images},
-    model::{Error, Host, Kind, Location, Platform, RegistryPrefix, Repository, Result},
+    config::{
+        Config, Entry, KnownRepositories, ListedRepositories, MoreToRead, Tags,
+        edit::{ImageEntry, LackingImage},
+    },
+    discover::{Use, UsedImage, by_digest, used_images},
+    model::{Archived, Error, Host, Kind, Location, Platform, RegistryPrefix, Repository, Result},
 };
 
 /// The name of the generated tables in errors.
@@ -20,30 +23,36 @@ pub(crate) struct UsedImages {
 
 impl UsedImages {
     /// The images at the destinations of a configuration, by its rules. An image of the
-    /// configuration has the keys that it has there. `read` reads the configuration, and again with
-    /// the tables that the function makes of it.
+    /// configuration has the keys that it has there, also one of a source with a `*`, without a
+    /// request. `read` reads the configuration, and again with what the function makes of it.
     ///
     /// # Errors
     /// Those of `read`, and [`Kind::Configuration`] if an image has no valid tag at a destination.
     pub(crate) fn of_configuration(
-        read: impl FnOnce(&mut dyn FnMut(&Config) -> String) -> Result<Config>,
+        read: impl FnOnce(&mut dyn FnMut(&Config) -> MoreToRead) -> Result<Config>,
         uses: &[Use],
         platforms: &[Platform],
     ) -> Result<Self> {
         let (mut known, mut new) = (Vec::new(), Vec::new());
         let config = read(&mut |written| {
-            let hosts = written.destinations.iter().filter_map(|it| it.registry.host());
-            let used = used_images(uses, platforms, &hosts.collect::<BTreeSet<&Host>>());
-            (known, new) = used.into_iter().partition(|image| find(written, image).is_some());
-            new.iter().map(UsedImage::toml).collect()
+            let used = used_at(written, uses, platforms);
+            let repositories = repositories(written, &used);
+            let is_known =
+                |image: &UsedImage| find(written, image).is_some() || is_selected(written, image);
+            (known, new) = used.into_iter().partition(is_known);
+            MoreToRead { tables: new.iter().map(UsedImage::toml).collect(), repositories }
         })?;
         let mut entries = Vec::new();
         for image in &known {
-            let entry = find(&config, image);
-            entries.extend(entry.map(|entry| adapted(entry, image)).transpose()?);
+            let Some(entry) = find(&config, image) else { continue };
+            let entry = adapted(entry, image)?;
+            // two images can have the digest of one entry
+            if !entries.iter().any(|known| is_same_pin(known, &entry)) {
+                entries.push(entry);
+            }
         }
         entries.extend(new.iter().filter_map(|image| find(&config, image)).cloned());
-        Ok(Self { config, entries })
+        Ok(Self { config, entries: restored(entries) })
     }
 
     /// The images at one registry. From a configuration come the settings of the registries, and
@@ -58,10 +67,7 @@ impl UsedImages {
         platforms: &[Platform],
     ) -> Result<Self> {
         let used = used_images(uses, platforms, &BTreeSet::from([&place.host]));
-        let mut text = format!("[[destination]]\nregistry = \"{}\"\n", place.host);
-        if let Some(prefix) = &place.prefix {
-            text += &format!("prefix = \"{prefix}\"\n");
-        }
+        let mut text = destination_toml(place);
         text.extend(used.iter().map(UsedImage::toml));
         let parsed = Config::parse(GENERATED, &text, Path::new(""), &|_| None);
         let mut config = parsed.map_err(|error| {
@@ -84,9 +90,104 @@ impl UsedImages {
                 (target.aws, target.repositories) = (known.aws, known.repositories);
             }
         }
-        let entries = config.entries.clone();
+        let entries = restored(config.entries.clone());
         Ok(Self { config, entries })
     }
+}
+
+/// The `[[destination]]`.
+pub(crate) fn destination_toml(place: &RegistryPrefix) -> String {
+    let mut text = format!("[[destination]]\nregistry = \"{}\"\n", place.host);
+    if let Some(prefix) = &place.prefix {
+        text += &format!("prefix = \"{prefix}\"\n");
+    }
+    text
+}
+
+/// The images that a configuration lacks, as additions to it, and the configuration. `read` reads it,
+/// and again with what the function makes of it.
+///
+/// # Errors
+/// Those of `read`.
+pub(crate) fn lacking_images(
+    read: impl FnOnce(&mut dyn FnMut(&Config) -> MoreToRead) -> Result<Config>,
+    uses: &[Use],
+    platforms: &[Platform],
+) -> Result<(Config, Vec<LackingImage>)> {
+    let mut used = Vec::new();
+    let config = read(&mut |written| {
+        used = used_at(written, uses, platforms);
+        MoreToRead { repositories: repositories(written, &used), ..MoreToRead::default() }
+    })?;
+    let lacking = used.iter().filter_map(|image| lacking(&config, image)).collect();
+    Ok((config, lacking))
+}
+
+/// The image as an addition; `None` if the configuration has its tag or its digest.
+fn lacking(config: &Config, image: &UsedImage) -> Option<LackingImage> {
+    let UsedImage { reference, tag, .. } = image;
+    let (host, repository) = (&reference.host, &reference.repository);
+    let mut is_taken = false;
+    for entry in &config.entries {
+        if (&entry.host, &entry.repository) != (host, repository) {
+            continue;
+        }
+        match (&entry.tags, &reference.digest) {
+            (Tags::Exact(tags), None) if tags.contains(tag) => return None,
+            // the file says which image the tag is
+            (Tags::Pinned { tag: pinned, .. }, None) if pinned == tag => return None,
+            (Tags::Pinned { digest, .. }, Some(pin)) if digest == pin => return None,
+            (Tags::Exact(tags), Some(_)) => is_taken |= tags.contains(tag),
+            (Tags::Pinned { tag: pinned, .. }, Some(_)) => is_taken |= pinned == tag,
+            _ => {}
+        }
+    }
+    let tag = match &reference.digest {
+        Some(digest) if is_taken => format!("{}@{digest}", by_digest(digest)),
+        Some(digest) => format!("{tag}@{digest}"),
+        None => tag.to_string(),
+    };
+    let keys = image.platforms_toml().map(|platforms| ("platforms", platforms));
+    let entry = ImageEntry {
+        host: host.clone(),
+        repository: repository.clone(),
+        tags: vec![tag],
+        keys: keys.into_iter().collect(),
+    };
+    let wildcard = config.wildcards.iter().find(|it| it.selects(host, repository));
+    Some(LackingImage { entry, wildcard: wildcard.map(|it| it.source.clone()) })
+}
+
+/// The images that are not at a destination of the configuration already.
+fn used_at(config: &Config, uses: &[Use], platforms: &[Platform]) -> Vec<UsedImage> {
+    let hosts = config.destinations.iter().filter_map(|it| it.registry.host());
+    used_images(uses, platforms, &hosts.collect::<BTreeSet<&Host>>())
+}
+
+/// A build needs its images: those that ECR has archived are restored.
+fn restored(mut entries: Vec<Entry>) -> Vec<Entry> {
+    for entry in &mut entries {
+        entry.filter.archived = Archived::Restore;
+    }
+    entries
+}
+
+/// Returns `true` if a source with a `*` selects the image's repository.
+fn is_selected(config: &Config, image: &UsedImage) -> bool {
+    let reference = &image.reference;
+    config.wildcards.iter().any(|it| it.selects(&reference.host, &reference.repository))
+}
+
+/// The used repositories of the registries that have sources with a `*`. The registries are not
+/// asked for others.
+fn repositories(config: &Config, used: &[UsedImage]) -> ListedRepositories {
+    let repositories = config.wildcards.iter().map(|wildcard| {
+        let used = used.iter().map(|image| &image.reference);
+        let used = used.filter(|it| it.host == wildcard.host).map(|it| it.repository.clone());
+        let key = (wildcard.host.clone(), wildcard.namespace.clone());
+        (key, KnownRepositories::Used(used.collect()))
+    });
+    repositories.collect()
 }
 
 /// The entry of the image's repository: the one with its tag, else the first.
@@ -101,17 +202,38 @@ fn find<'c>(config: &'c Config, image: &UsedImage) -> Option<&'c Entry> {
         }
         Tags::Selected(_) => false,
     };
+    let has_digest = |entry: &&Entry| is_pinned_alike(entry, image);
     let mut all = config.entries.iter().filter(of_repository);
-    all.clone().find(has_tag).or_else(|| all.next())
+    all.clone().find(has_tag).or_else(|| all.clone().find(has_digest)).or_else(|| all.next())
+}
+
+/// Returns `true` if both are one tag of one repository with one digest.
+fn is_same_pin(one: &Entry, other: &Entry) -> bool {
+    let pin = |entry: &Entry| match &entry.tags {
+        Tags::Pinned { digest, tag } => Some((digest.clone(), tag.clone())),
+        Tags::Exact(_) | Tags::Selected(_) => None,
+    };
+    let is_repository = (&one.host, &one.repository) == (&other.host, &other.repository);
+    is_repository && pin(one).is_some() && pin(one) == pin(other)
+}
+
+/// Returns `true` if both are pinned to one digest.
+fn is_pinned_alike(entry: &Entry, image: &UsedImage) -> bool {
+    entry.pin().is_some() && entry.pin() == image.reference.digest.as_ref()
 }
 
 /// The entry with the tag and the platforms of this image.
 fn adapted(entry: &Entry, image: &UsedImage) -> Result<Entry> {
+    let is_pinned_alike = is_pinned_alike(entry, image);
     let mut entry = entry.clone();
-    entry.tags = match &image.reference.digest {
-        Some(digest) => Tags::Pinned { digest: digest.clone(), tag: image.tag.clone() },
-        None => Tags::Exact(vec![image.tag.clone()]),
-    };
+    match &image.reference.digest {
+        // it has another tag there, perhaps
+        Some(_) if is_pinned_alike => {}
+        Some(digest) => {
+            entry.tags = Tags::Pinned { digest: digest.clone(), tag: image.tag.clone() };
+        }
+        None => entry.tags = Tags::Exact(vec![image.tag.clone()]),
+    }
     if let Some(platforms) = &image.platforms {
         entry.filter.platforms = platforms.clone();
     }

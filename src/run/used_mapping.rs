@@ -152,7 +152,7 @@ impl<'a> EntryTarget<'a> {
         let reference = registry.reference(self.repository, &at);
         let row = rows.remove(rows.iter().position(|row| row.destination == reference)?);
         let is_there = match row.outcome {
-            Outcome::Copied | Outcome::UpToDate | Outcome::Warmed => true,
+            Outcome::Copied | Outcome::UpToDate | Outcome::Kept | Outcome::Warmed => true,
             Outcome::Planned
             | Outcome::Failed
             | Outcome::Drifted

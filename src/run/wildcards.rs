@@ -4,7 +4,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 
 use super::registries::Registries;
 use crate::{
-    config::{Config, ListedRepositories},
+    config::{Config, KnownRepositories, ListedRepositories},
     model::{Error, Host, Kind, Repository, Result},
 };
 
@@ -31,7 +31,7 @@ pub(crate) async fn expand(registries: &Registries, config: Config) -> Result<Co
             let listed = source.repositories(&namespace).await;
             let problem = || format!("cannot list the repositories of {host}");
             let listed = listed.map_err(|error| error.context(problem()))?;
-            Result::Ok(((host, namespace), listed))
+            Result::Ok(((host, namespace), KnownRepositories::All(listed)))
         }
         .boxed()
     };

@@ -2,9 +2,15 @@
 
 use std::{fs, io::Write, path::Path, process::Stdio};
 
+use aws_sdk_ecr::types::{ImageIdentifier, TargetStorageClass};
+use ecr_mirror::sandbox::{Entry, Mode, Options, Sandbox};
+use http::Method;
 use serde_json::Value;
 
-use super::process::{ecr_mirror_in, run};
+use super::{
+    process::{Ended, ecr_mirror_in, run},
+    world::aws,
+};
 
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
@@ -157,4 +163,186 @@ fn the_images_of_a_build_follow_the_rules_of_the_configuration() {
     let pause = format!("{REGISTRY}/mirror/base/pause:3.10");
     let alpine = format!("{REGISTRY}/mirror/library/alpine:3.20");
     assert_eq!(rows, [(pause.as_str(), "linux/arm64/v8"), (alpine.as_str(), "linux/amd64")]);
+}
+
+/// A standing sandbox, and a directory with a Dockerfile and the configuration of its ECR.
+struct BuildSetup {
+    sandbox: Sandbox,
+    home: tempfile::TempDir,
+}
+
+impl BuildSetup {
+    /// The images are `team/NAME:1` of one registry, which needs no token. `tables` follow the destination.
+    async fn new(names: &[&str], tables: impl Fn(&str) -> String) -> Self {
+        let options = Options { mode: Mode::Standing, ..Options::default() };
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let registry = sandbox.address().to_string();
+        let mut dockerfile = String::new();
+        for name in names {
+            sandbox.upstream().image(&format!("registry.example/team/{name}:1")).single().push();
+            dockerfile += &format!("FROM {registry}/registry.example/team/{name}:1\n");
+        }
+        let toml = format!(
+            "[[destination]]\nregistry = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n\
+             endpoint_url = \"http://{}\"\nrepository = \"{{namespace}}/{{name}}\"\n{}",
+            sandbox.ecr_address(),
+            tables(&registry)
+        );
+        write(home.path(), &[("Dockerfile", &dockerfile), ("mirror.toml", &toml)]);
+        Self { sandbox, home }
+    }
+
+    /// Runs the program, and returns its end and its report.
+    async fn bootstrap(&self, more: &str) -> (Ended, Value) {
+        let home = self.home.path().to_owned();
+        let line = format!("bootstrap --json {more}");
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut command = ecr_mirror_in(&home, &line.split_whitespace().collect::<Vec<_>>());
+            command.envs([("AWS_ACCESS_KEY_ID", "AKIDSANDBOX"), ("AWS_SECRET_ACCESS_KEY", "x")]);
+            Ended::from(command.output().unwrap())
+        });
+        let ended = ended.await.unwrap();
+        let report = serde_json::from_str(&ended.out).unwrap_or_default();
+        (ended, report)
+    }
+}
+
+/// One column of the rows.
+fn column<'r>(report: &'r Value, name: &str) -> Vec<&'r str> {
+    let rows = report["images"].as_array().unwrap().iter();
+    rows.map(|row| row[name].as_str().unwrap_or_default()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_mirrored_images_cost_one_question_each_on_both_sides() {
+    let names = ["a", "b", "c", "d", "e"];
+    let setup = BuildSetup::new(&names, |_| String::new()).await;
+    let (first, _) = setup.bootstrap("").await;
+    assert_eq!(first.status, Some(0), "{} {}", first.out, first.talk);
+    let before = setup.sandbox.journal().len();
+    let (again, report) = setup.bootstrap("").await;
+    assert_eq!(again.status, Some(0), "{}", again.talk);
+    assert_eq!(column(&report, "outcome"), ["up_to_date"; 5]);
+    let journal = setup.sandbox.journal().split_off(before);
+    let line = |entry: &Entry| format!("{} {} {:?}", entry.method, entry.path, entry.operation);
+    let lines: Vec<String> = journal.iter().map(line).collect();
+    let heads = journal.iter().filter(|entry| entry.method == Method::HEAD).count();
+    let calls = journal.iter().filter_map(|entry| entry.operation.as_deref());
+    let listings = calls.filter(|call| call.contains("ListImages")).count();
+    assert_eq!((heads, listings, journal.len()), (5, 5, 10), "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_source_is_limited_is_used_from_the_destination() {
+    let setup = BuildSetup::new(&["a", "b"], |_| String::new()).await;
+    let (first, _) = setup.bootstrap("").await;
+    assert_eq!(first.status, Some(0), "{}", first.talk);
+    setup.sandbox.faults().add("throttle=3600@upstream".parse().unwrap());
+    let (strict, _) = setup.bootstrap("").await;
+    assert_eq!(strict.status, Some(3), "{}", strict.out);
+    let (kept, report) = setup.bootstrap("--offline-ok").await;
+    assert_eq!(kept.status, Some(0), "{}", kept.out);
+    assert_eq!(column(&report, "outcome"), ["kept"; 2]);
+    assert!(column(&report, "digest")[0].starts_with("sha256:"), "{report}");
+    assert_eq!(report["totals"]["kept"], 2);
+    assert!(kept.talk.contains("warning: the destination keeps its image: "), "{}", kept.talk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archived_image_is_restored_whatever_the_configuration_says() {
+    let leave = |_: &str| "[defaults]\narchived = \"leave\"\n".to_owned();
+    let setup = BuildSetup::new(&["a"], leave).await;
+    let (first, _) = setup.bootstrap("").await;
+    assert_eq!(first.status, Some(0), "{}", first.talk);
+    let image = ImageIdentifier::builder().image_tag("1").build();
+    let request = aws(&setup.sandbox).update_image_storage_class();
+    let request = request.repository_name("registry.example/team/a").image_id(image);
+    request.target_storage_class(TargetStorageClass::Archive).send().await.unwrap();
+    let (again, report) = setup.bootstrap("").await;
+    assert_eq!(again.status, Some(0), "{}", again.out);
+    assert_eq!(column(&report, "outcome"), ["archived"]);
+    assert!(column(&report, "hint")[0].contains("ECR restores the image"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_a_source_with_a_wildcard_has_its_keys_without_a_listing() {
+    let setup = BuildSetup::new(&["a", "b", "old"], |registry| {
+        format!(
+            "[images]\n\"{registry}/registry.example/team/*\" = {{ newest = 1, at_most = 2, \
+             exclude_repositories = [\"old\"], repository = \"base/{{name}}\", retag = \"v{{tag}}\" }}\n"
+        )
+    });
+    let setup = setup.await;
+    let (ended, report) = setup.bootstrap("").await;
+    assert_eq!(ended.status, Some(0), "{} {}", ended.out, ended.talk);
+    let ecr = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
+    let expected = ["base/a:v1", "base/b:v1", "registry.example/team/old:1"];
+    assert_eq!(column(&report, "destination"), expected.map(|name| format!("{ecr}/{name}")));
+    let asked: Vec<String> = setup.sandbox.journal().into_iter().map(|entry| entry.path).collect();
+    let is_listing = |path: &&String| path.contains("_catalog") || path.contains("tags/list");
+    assert_eq!(asked.iter().find(is_listing), None);
+}
+
+#[test]
+fn into_adds_the_images_that_a_file_lacks_and_the_second_run_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let toml = format!(
+        "# ours\n[[destination]]\nregistry = \"{REGISTRY}\"\n\n[images]\n# docker.io\n\
+         busybox = \"1.36\" # small\nredis = {{ semver = \"7\", newest = 1 }}\n\n\
+         # quay.io\n\"quay.io/team/tool\" = \"1\"\n\n[defaults]\nplatforms = [\"linux/amd64\"]\n"
+    );
+    let dockerfile = "FROM busybox:1.36\nFROM busybox:1.37\nFROM alpine:3.20\nFROM redis:7.4\n\
+                      FROM quay.io/coreos/etcd:v3\nFROM registry.k8s.io/pause:3.10\nFROM a:$V\n";
+    write(home.path(), &[("Dockerfile", dockerfile), ("mirror.toml", &toml)]);
+    let into = || run(home.path(), &["bootstrap", "--list", "--into", "mirror.toml"]);
+    let first = into();
+    // the unresolved one
+    assert_eq!(first.status, Some(1), "{}", first.talk);
+    assert!(first.talk.contains("mirror.toml: 5 images added"), "{}", first.talk);
+    let written = fs::read_to_string(home.path().join("mirror.toml")).unwrap();
+    let expected = toml
+        .replace(
+            "# docker.io\nbusybox = \"1.36\"",
+            "# docker.io\nalpine = \"3.20\"\nbusybox = [\"1.36\", \"1.37\"]",
+        )
+        .replace("newest = 1 }", "newest = 1, tags = [\"7.4\"] }")
+        .replace("\"quay.io/team", "\"quay.io/coreos/etcd\" = \"v3\"\n\"quay.io/team")
+        .replace("tool\" = \"1\"\n", "tool\" = \"1\"\n\"registry.k8s.io/pause\" = \"3.10\"\n");
+    assert_eq!(written, expected);
+    assert!(!into().talk.contains("added"));
+    assert_eq!(fs::read_to_string(home.path().join("mirror.toml")).unwrap(), written);
+    assert_eq!(run(home.path(), &["check"]).status, Some(0));
+}
+
+#[test]
+fn into_writes_a_new_file_for_the_destination_of_to_and_mirrors_as_it_says() {
+    let home = tempfile::tempdir().unwrap();
+    write(home.path(), &[("Dockerfile", "FROM registry.k8s.io/pause:3.10\n")]);
+    let bootstrap = |more: &[&str]| {
+        let fixed = ["bootstrap", "Dockerfile", "--into", "images.toml", "--sandbox=state"];
+        run(home.path(), &[&fixed, more].concat())
+    };
+    let missing = bootstrap(&[]);
+    assert_eq!(missing.status, Some(2), "{}", missing.talk);
+    assert!(missing.talk.contains("ecr-mirror init --output images.toml"), "{}", missing.talk);
+    let to = format!("{REGISTRY}/mirror");
+    for outcome in ["copied", "up_to_date"] {
+        let ended = bootstrap(&["--to", &to, "--json"]);
+        assert_eq!(ended.status, Some(0), "{}", ended.talk);
+        let report: Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!(column(&report, "outcome"), [outcome]);
+        assert_eq!(column(&report, "destination"), [format!("{to}/pause:3.10")]);
+    }
+    let written = fs::read_to_string(home.path().join("images.toml")).unwrap();
+    assert_eq!(
+        written,
+        format!(
+            "[[destination]]\nregistry = \"{REGISTRY}\"\nprefix = \"mirror\"\n\n\
+             [images]\n\"registry.k8s.io/pause\" = \"3.10\"\n"
+        )
+    );
+    let other = bootstrap(&["--to", REGISTRY]);
+    assert_eq!(other.status, Some(2), "{}", other.talk);
+    assert!(other.talk.contains("does not have the destination of `--to`"), "{}", other.talk);
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use ecr_mirror::{
     config::{Cache, CacheTarget, Config},
-    engine::{Check, Mode, Options, Shutdown},
+    engine::{Mode, Options, Shutdown},
     model::{
         DestinationId,
         event::Silent,
@@ -67,7 +67,7 @@ fn config_with_caches(toml: &str, cached: &[&[usize]]) -> Config {
 
 async fn run_sync(world: &World, config: &Config, mode: Mode, shutdown: &Shutdown) -> Report {
     let registries = registries::Registries::with_sandbox(world.sandbox.address(), TRANSFERS);
-    let options = Options { mode, check: Check::Tags, transfers: TRANSFERS };
+    let options = Options { mode, ..Options::default() };
     let work = SyncRequest { config, images: ImagesToSync::all(config), options };
     sync::run(&registries, work, Arc::new(Silent), shutdown).await.unwrap()
 }

@@ -112,7 +112,7 @@ impl Proxy {
 
     async fn run(&self, toml: &str, mode: Mode, check: Check) -> Report {
         let registries = Registries::with_sandbox(self.address, TRANSFERS);
-        let options = Options { mode, check, transfers: TRANSFERS };
+        let options = Options { mode, check, ..Options::default() };
         world::mirror_with(&registries, toml, options, Arc::new(Silent), Shutdown::default()).await
     }
 }

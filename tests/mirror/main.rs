@@ -38,6 +38,7 @@ mod interruption;
 mod logins;
 mod memory;
 mod metrics;
+mod offline;
 mod open_files;
 mod profiles;
 mod pull_through;

@@ -78,6 +78,7 @@ fn the_json_report_has_the_documented_fields() {
         serde_json::json!({
             "copied": 2, "up_to_date": 0, "warmed": 0, "planned": 0, "failed": 1, "drifted": 0,
             "deferred": 0, "not_started": 0, "interrupted": 0, "archived": 0,
+            "kept": 0,
         })
     );
     assert_eq!(fields(&report["blobs"]), "present number, mounted number, pushed number");

@@ -33,13 +33,12 @@ use ecr_mirror::{
 use http::Method;
 use tempfile::TempDir;
 
+pub(crate) use ecr_mirror::engine::TRANSFERS;
+
 /// AWS account of the destinations.
 pub(crate) const ACCOUNT: &str = "123456789012";
 /// Default destination if the configuration has none: the registry of a standing sandbox.
 pub(crate) const ECR: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
-
-/// Concurrent blob transfers, as many as by default.
-pub(crate) const TRANSFERS: usize = 32;
 
 /// An `[[image]]` table for this reference, with further keys.
 pub(crate) fn entry(reference: &str, keys: &str) -> String {
@@ -156,7 +155,7 @@ impl World {
 
     /// Asks the destinations about everything, and repairs in [`Mode::Mirror`].
     pub(crate) async fn deep(&self, mode: Mode) -> Run {
-        let options = Options { mode, check: Check::Deep, transfers: TRANSFERS };
+        let options = Options { mode, check: Check::Deep, ..Options::default() };
         self.run_options(&RetryPolicy::default(), options, Shutdown::default()).await
     }
 
@@ -167,11 +166,17 @@ impl World {
         mode: Mode,
         shutdown: Shutdown,
     ) -> Run {
-        let options = Options { mode, check: Check::Tags, transfers: TRANSFERS };
+        let options = Options { mode, ..Options::default() };
         self.run_options(policy, options, shutdown).await
     }
 
-    async fn run_options(&self, policy: &RetryPolicy, options: Options, shutdown: Shutdown) -> Run {
+    /// Runs with these options.
+    pub(crate) async fn run_options(
+        &self,
+        policy: &RetryPolicy,
+        options: Options,
+        shutdown: Shutdown,
+    ) -> Run {
         let transport = Transport::new(Network::Sandbox(self.sandbox.address()));
         let registries = registries::Registries::with_transport(transport, TRANSFERS, policy);
         let before = self.sandbox.journal().len();
@@ -228,7 +233,7 @@ pub(crate) async fn mirror(
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Report {
-    let options = Options { mode, check: Check::Tags, transfers: TRANSFERS };
+    let options = Options { mode, ..Options::default() };
     mirror_with(registries, toml, options, observer, shutdown).await
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     cli::{Global, pull_through::WarmArgs},
     commands::shared::{mirror, print_report, read_expanded_config},
-    engine::{Check, Mode, Options},
+    engine::Options,
     model::Result,
     output::Screen,
     run::{
@@ -12,9 +12,6 @@ use crate::{
         warm::cached_entries,
     },
 };
-
-/// Warming transfers no blob.
-const TRANSFERS: usize = 1;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Result<u8> {
     let mut config = read_expanded_config(global).await?;
@@ -28,7 +25,8 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: WarmArgs) -> Res
     let request = SyncRequest {
         config: &config,
         images: ImagesToSync::Entries(entries.iter().collect()),
-        options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: TRANSFERS },
+        // warming transfers no blob
+        options: Options { transfers: 1, ..Options::default() },
     };
     let (report, _) = mirror(global, screen, request, None).await?;
     print_report(global, screen, &report, args.json)?;

@@ -458,13 +458,13 @@ fn a_source_with_a_wildcard_becomes_an_entry_for_each_repository() {
         config.wildcards.iter().map(|it| format!("{}/{}", it.host, it.namespace)).collect();
     assert_eq!(places, ["docker.io/grafana", "quay.io/a"]);
     assert!(config.entries.is_empty() && config.warnings.is_empty(), "{:?}", config.warnings);
-    let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<_>>();
     let place = |host: &str, namespace: &str| (host.parse().unwrap(), namespace.parse().unwrap());
     let listed = |quay: &[&str]| {
         let hub = names(&["grafana/grafana", "grafana/loki"]);
         ListedRepositories::from([
-            (place("docker.io", "grafana"), hub),
-            (place("quay.io", "a"), names(quay)),
+            (place("docker.io", "grafana"), KnownRepositories::All(hub)),
+            (place("quay.io", "a"), KnownRepositories::All(names(quay))),
         ])
     };
     let all = ["a/c", "a/b", "a/b", "a/x-dev", "a/old", "other/b"];
@@ -481,6 +481,12 @@ fn a_source_with_a_wildcard_becomes_an_entry_for_each_repository() {
     let error = |quay: &[&str]| config.expanded(&listed(quay), &unset).unwrap_err().to_string();
     assert!(error(&["a/b", "a/c", "a/d"]).contains("3 repositories match\nhint: raise `at_most`"));
     assert!(error(&["a/old"]).contains("matches none of 1 repositories"));
+    // the repositories that are used
+    let place = place("quay.io", "a");
+    let used = KnownRepositories::Used(names(&["a/b", "a/old", "other/b"]));
+    let used = config.expanded(&ListedRepositories::from([(place, used)]), &unset).unwrap();
+    assert_eq!(arrows(&used), ["quay.io/a/b:latest → mirror/a/b:latest"]);
+    assert_eq!(used.wildcards.len(), 2, "the registries may have others");
     for (image, expected) in [
         ("\"quay.io/a/*\" = \"1\"", "a source with a `*` requires `at_most`"),
         ("\"quay.io/*\" = { at_most = 1 }", "requires a namespace before the `*`"),

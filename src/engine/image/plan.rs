@@ -107,7 +107,8 @@ pub(crate) async fn plan<S: Source, D: Destination>(
     let (source, checks) = match check_targets(context, job, &reader).await {
         Ok(checked) => checked,
         Err(error) => {
-            let verdicts = job.targets.iter().map(|_| Verdict::Failed(error.clone())).collect();
+            let verdicts = job.targets.iter().map(|target| unresolved(context, target, &error));
+            let verdicts = join_all(verdicts).await;
             return Some(Plan { source: None, verdicts, reader, _permit: None });
         }
     };
@@ -187,10 +188,27 @@ async fn check_targets<S: Source, D: Destination>(
             Kind::NotFound => "the source does not have the tag".to_owned(),
             _ => format!("cannot resolve the tag at {}", job.image.origin.location),
         };
-        error.context(problem)
+        error.context(problem).of_source()
     })?;
     let checks = check_all(context, job, reader, &digest).await;
     Ok((digest, checks))
+}
+
+/// The verdict for a target whose source has no digest. An archived image is not kept, because it
+/// cannot be pulled.
+async fn unresolved<D: Destination>(
+    context: &RunContext,
+    target: &JobTarget<D>,
+    error: &Error,
+) -> Verdict {
+    let JobTarget { repository, tag } = target;
+    if context.keeps_image(error)
+        && let Ok(None) = repository.current(tag).await
+        && let Ok(Some(archived)) = repository.archived(tag).await
+    {
+        return Verdict::Archived(archived);
+    }
+    Verdict::Failed(error.clone())
 }
 
 async fn check_all<S: Source, D: Destination>(

@@ -55,11 +55,12 @@ pub(crate) struct ReferrersCopy<'a, S, D> {
 }
 
 impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
-    /// Copies them to every target that has the image: its row has a digest, and the image is not
-    /// archived. Updates the rows.
+    /// Copies them to every target that has the image: its row has a digest, and the image is neither
+    /// archived nor kept. Updates the rows.
     pub(crate) async fn run(&self, rows: &mut [Row]) {
         let targets = self.job.targets.iter().zip(rows);
-        let has_image = |row: &Row| row.digest.is_some() && row.outcome != Outcome::Archived;
+        let is_other = |row: &Row| matches!(row.outcome, Outcome::Archived | Outcome::Kept);
+        let has_image = |row: &Row| row.digest.is_some() && !is_other(row);
         let targets: Vec<_> = targets.filter(|(_, row)| has_image(row)).collect();
         if self.job.image.filter.signatures == Signatures::None || targets.is_empty() {
             return;
@@ -79,8 +80,13 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
                 }
                 Err(error) => Err(error.clone()),
             };
-            if let Err(error) = copied {
-                *row = row.clone().with_error(Outcome::of(&error), &error);
+            match copied {
+                // the image is complete
+                Err(error) if self.context.keeps_image(&error) => {
+                    row.warnings.push(error.chain().join(": "));
+                }
+                Err(error) => *row = row.clone().with_error(Outcome::of(&error), &error),
+                Ok(()) => {}
             }
         });
         join_all(copies).await;
@@ -270,6 +276,7 @@ async fn referrers_of<S: Source>(
     });
     let (listed, tagged) =
         futures::join!(source.referrers(&reader.repository, subject), try_join_all(tagged));
+    let (listed, tagged) = (listed.map_err(Error::of_source), tagged.map_err(Error::of_source));
     let listed = listed?.into_iter().filter(|it| signatures.matches(it.artifact_type.as_deref()));
     let listed =
         listed.map(|it| Referrer { subject: subject.clone(), digest: it.digest, tag: None });

@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::plan::{Current, Plan, Verdict};
+use super::plan::{Current, Job, JobTarget, Plan, Verdict};
 use crate::{
     engine::{blob::target::CopyTarget, context::RunContext},
     model::{
-        DestinationId, Image,
+        DestinationId, Error, Image,
         event::Event,
         outcome::{Bounds, Outcome, Row},
     },
-    remote::Destination,
+    remote::{Destination, Source},
 };
 
 pub(crate) struct ImageResult {
@@ -35,15 +35,16 @@ pub(crate) fn uniform(
 /// The rows of an image that was planned, and copied as far as the mode allows.
 ///
 /// `copied` are the targets that the plan copies.
-pub(crate) fn planned<S, D: Destination>(
+pub(crate) async fn planned<S: Source, D: Destination>(
     context: &RunContext,
-    image: &Image,
+    job: &Job<S, D>,
     plan: &Plan<S>,
     copied: &[CopyTarget<D>],
 ) -> Vec<Row> {
-    let rows = image.targets.iter().zip(&plan.verdicts).map(|(target, verdict)| {
-        let row = Row { source_digest: plan.source.clone(), ..context.row(image, target) };
-        match verdict {
+    let mut rows = Vec::new();
+    for ((target, at), verdict) in job.image.targets.iter().zip(&job.targets).zip(&plan.verdicts) {
+        let row = Row { source_digest: plan.source.clone(), ..context.row(&job.image, target) };
+        rows.push(match verdict {
             Verdict::UpToDate(current) => {
                 let Current { digest, platforms, warnings } = current;
                 let (digest, platforms) = (Some(digest.clone()), platforms.clone());
@@ -60,10 +61,11 @@ pub(crate) fn planned<S, D: Destination>(
                 let (bytes_pushed, warnings) = (Some(copy.pushed.value()), tree.warnings.clone());
                 let row = Row { platforms, bytes_pushed, warnings, ..row };
                 if let Some(error) = copy.failure() {
-                    return row.with_error(Outcome::of(&error), &error);
+                    failed(context, at, row, &error).await
+                } else {
+                    let digest = Some(tree.root.manifest.digest().clone());
+                    Row { outcome: context.copied_outcome(), digest, reason: *reason, ..row }
                 }
-                let digest = Some(tree.root.manifest.digest().clone());
-                Row { outcome: context.copied_outcome(), digest, reason: *reason, ..row }
             }
             Verdict::Archived(archived) => Row {
                 outcome: Outcome::Archived,
@@ -72,14 +74,31 @@ pub(crate) fn planned<S, D: Destination>(
                 ..row
             },
             Verdict::Drifted(error) => row.with_error(Outcome::Drifted, error),
-            Verdict::Failed(error) => row.with_error(Outcome::of(error), error),
+            Verdict::Failed(error) => failed(context, at, row, error).await,
             Verdict::Unusable(error) => {
                 context.unusable.lock().entry(target.destination).or_insert_with(|| error.clone());
                 row
             }
-        }
-    });
-    rows.collect()
+        });
+    }
+    rows
+}
+
+/// The row of a target that failed, or that keeps its image because the source is unavailable.
+async fn failed<D: Destination>(
+    context: &RunContext,
+    target: &JobTarget<D>,
+    row: Row,
+    error: &Error,
+) -> Row {
+    if context.keeps_image(error)
+        && let Ok(Some(digest)) = target.repository.current(&target.tag).await
+    {
+        let warning = format!("the destination keeps its image: {}", error.chain().join(": "));
+        let (platforms, warnings) = (Vec::new(), vec![warning]);
+        return Row { outcome: Outcome::Kept, digest: Some(digest), platforms, warnings, ..row };
+    }
+    row.with_error(Outcome::of(error), error)
 }
 
 /// Emits the warnings of an image, each once for all of its targets.

@@ -133,7 +133,8 @@ impl<S: Source> Reader<S> {
     /// Reserves this many pulls, if the registry limits pulls. Counts them again while it waits:
     /// other images may read the same manifests.
     pub(crate) async fn reserve(&self, pulls: impl Fn() -> u64) -> Result<()> {
-        self.reservation.lock().await.resize(pulls, || self.allowance()).await
+        let resized = self.reservation.lock().await.resize(pulls, || self.allowance()).await;
+        resized.map_err(Error::of_source)
     }
 
     /// Reserves exactly the pulls of these manifests, the last ones of the image, and lets later
@@ -238,7 +239,8 @@ impl<S: Source> ImageReader for Reader<S> {
             return Ok(cached);
         }
         // before the cell: an image that waits for pulls must not hold up those that can return some
-        let pull = self.reservation.lock().await.take(|| self.allowance()).await?;
+        let pull = self.reservation.lock().await.take(|| self.allowance()).await;
+        let pull = pull.map_err(Error::of_source)?;
         let cell = self.registry.manifests.lock().cell(digest);
         let read = cell.get_or_try_init(|| async {
             let at = TagOrDigest::Digest(digest.clone());
@@ -248,7 +250,7 @@ impl<S: Source> ImageReader for Reader<S> {
         });
         let manifest = read.await.cloned();
         drop(pull);
-        manifest
+        manifest.map_err(Error::of_source)
     }
 
     async fn platform(&self, config: &Descriptor) -> Result<Option<Platform>> {

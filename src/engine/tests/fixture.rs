@@ -127,7 +127,8 @@ impl EngineFixture {
         });
         let registries =
             Endpoints { sources: sources.collect(), destinations: self.endpoints.clone() };
-        let options = Options { mode, check: self.check, transfers: self.transfers };
+        let (check, transfers) = (self.check, self.transfers);
+        let options = Options { mode, check, transfers, ..Options::default() };
         let (contexts, observer) = (SideContexts::default(), Arc::new(Silent));
         Arc::new(Mirror::new(registries, &contexts, options, observer, shutdown.clone()))
     }

@@ -50,6 +50,10 @@ pub(crate) fn report() -> Report {
         row(Outcome::NotStarted, "last"),
         Row { error: Some("the run ended".into()), ..row(Outcome::Interrupted, "broken") },
         Row { hint: Some("restore it".into()), ..row(Outcome::Archived, "old") },
+        Row {
+            warnings: vec!["the destination keeps its image: 503".into()],
+            ..row(Outcome::Kept, "offline")
+        },
     ];
     Report {
         schema: outcome::REPORT_SCHEMA.into(),
@@ -117,9 +121,11 @@ fn a_run_lists_the_rows_that_need_attention_and_counts_the_others() {
          \x20   the run ended\n\
          archived     docker.io/library/old:1\n\
          \x20   hint: restore it\n\
+         kept         docker.io/library/offline:1\n\
+         \x20   warning: the destination keeps its image: 503\n\
          \n\
          1 copied, 1 planned, 1 warmed, 1 up to date, 1 failed, 1 drifted, 1 deferred, \
-         1 interrupted, 1 not started, 1 archived in 12.3 s · 31.5 MB read, 62.9 MB written · \
+         1 interrupted, 1 not started, 1 archived, 1 kept in 12.3 s · 31.5 MB read, 62.9 MB written · \
          36 requests, 4 AWS API calls · docker.io: 3 pulls spent, 76 of 100 left\n"
     );
     assert_eq!(plain(&report(), None), expected);
