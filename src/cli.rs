@@ -14,7 +14,7 @@ use std::{
 };
 
 use clap::{
-    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
     parser::ValueSource,
 };
@@ -22,7 +22,7 @@ use clap::{
 use self::exit::{REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
 pub use self::pull_through::PullThrough;
 use crate::{
-    discover::forms::BuildForm,
+    discover::forms::{BuildForm, EmitTarget},
     model::{
         Attestations, Error, Filter, ImageLocation, Kind, NameError, Platform, Platforms,
         RegistryPrefix, Repository, Result, Shape, Signatures,
@@ -433,6 +433,7 @@ impl CopyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("forms").multiple(true))]
 pub struct BootstrapArgs {
     /// Read these files and directories: Dockerfiles, compose and bake files, Kubernetes manifests,
     /// pipelines of GitHub, GitLab and CodeBuild, devcontainer.json, ECS task definitions. `-` is
@@ -462,6 +463,21 @@ pub struct BootstrapArgs {
     /// Read only the stages that this stage of a Dockerfile needs [default: every stage]
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
+    /// After the run, write a form that makes the build pull these images from the destination, and
+    /// omit those that it lacks: `source-policy`, `build-contexts`, `bake`, `registries.conf`,
+    /// `hosts.toml` (FILE is a directory), `buildkitd`, `kustomize`, `build-args`, `compose`, `env`
+    /// or `map`. Without FILE it is printed, and the report goes to stderr; `env` is appended to the
+    /// files of $GITHUB_ENV and $GITHUB_OUTPUT; repeatable
+    #[arg(long, value_name = "FORM[=FILE]", value_parser = name::<EmitTarget>)]
+    #[arg(group = "forms", conflicts_with = "list")]
+    pub emit: Vec<EmitTarget>,
+    /// After the run, replace the references of `FROM`, `COPY --from` and `RUN --mount=from=` in the
+    /// Dockerfiles by those of the destination, pinned
+    #[arg(long, group = "forms", conflicts_with = "list")]
+    pub write: bool,
+    /// Write the forms for the destination with this name [default: the only one of the images]
+    #[arg(long, value_name = "NAME", requires = "forms")]
+    pub destination: Option<String>,
 }
 
 impl BootstrapArgs {

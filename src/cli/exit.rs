@@ -41,6 +41,8 @@ pub(super) const BOOTSTRAP: Examples = &[
     ("ecr-mirror bootstrap --list", "list the images that the files here use"),
     ("ecr-mirror bootstrap", "mirror exactly these, as ./mirror.toml says"),
     ("ecr-mirror bootstrap web/ --to $ECR/mirror", "the same, without a configuration"),
+    ("ecr-mirror bootstrap --emit source-policy=policy.json", "build only with these"),
+    ("ecr-mirror bootstrap --write", "make the Dockerfiles name the mirror"),
     ("helm template . | ecr-mirror bootstrap --list -", "read a chart after rendering"),
 ];
 
@@ -88,7 +90,7 @@ pub(super) fn copy() -> String {
 }
 
 pub(super) fn bootstrap() -> String {
-    let failed = "an image failed or drifted, or a reference is unresolved";
+    let failed = "an image failed, drifted, is unresolved, or a form omits it";
     let incomplete = ("3", "incomplete: pull limit reached");
     status("every image is listed, or mirrored", failed, &[WRONG, incomplete, STOPPED])
 }

@@ -1,8 +1,15 @@
-//! `bootstrap`: finds the images that a build uses, lists them, or mirrors exactly these.
+//! `bootstrap`: finds the images that a build uses, lists them, or mirrors exactly these. Writes the
+//! forms that make the build use the mirror.
+
+mod rows;
 
 use futures::FutureExt;
 
-use super::shared::{mirror, print_report, read_config, read_config_with};
+use self::rows::{row, unreadable_row};
+use super::{
+    build_form::BuildForms,
+    shared::{mirror, read_config, read_config_with, with_failure},
+};
 use crate::{
     cli::{BootstrapArgs, Global},
     discover::{DiscoverOptions, FoundUses, Resolution, Use, files},
@@ -22,6 +29,7 @@ use crate::{
 const TRANSFERS: usize = 32;
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -> Result<u8> {
+    let forms = BuildForms::new(&args)?;
     let environment = |name: &str| std::env::var(name).ok();
     let options = DiscoverOptions {
         build_args: args.build_args(&environment),
@@ -37,10 +45,10 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
         error::warn(screen, &format!("no file uses an image\nhint: {hint}"));
     }
     let unresolved = unresolved(&found);
-    let exit = u8::from(unresolved > 0 && !args.ignore_unresolved);
+    let is_open = unresolved > 0 && !args.ignore_unresolved;
     if args.list {
         list(screen, &found, &rows, args.json)?;
-        return Ok(exit);
+        return Ok(u8::from(is_open));
     }
     print_unresolved(screen, &found, &rows);
     let platforms = &args.platforms[..];
@@ -54,14 +62,16 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
             UsedImages::of_configuration(read, &found.uses, platforms)?
         }
     };
+    forms.check(&used, &found)?;
     let request = SyncRequest {
         config: &used.config,
         images: ImagesToSync::Entries(used.entries.iter().collect()),
         options: Options { mode: Mode::Mirror, check: Check::Tags, transfers: TRANSFERS },
     };
-    let (report, _) = mirror(global, screen, request, None).boxed().await?;
-    print_report(global, screen, &report, args.json)?;
-    Ok(report.exit.max(exit))
+    let run = mirror(global, screen, request, None).boxed().await?;
+    forms.print_report(global, screen, &run.0, args.json)?;
+    let is_written = forms.write(global, screen, &used, &found, &run)?;
+    Ok(with_failure(run.0.exit, is_open || !is_written))
 }
 
 /// The number of uses without a reference, and of files that cannot be read.
@@ -72,15 +82,7 @@ fn unresolved(found: &FoundUses) -> usize {
 
 fn list(screen: &Screen, found: &FoundUses, rows: &[UseRow], is_json: bool) -> Result<()> {
     if is_json {
-        let unreadable: Vec<UnreadableRow> = found
-            .unreadable
-            .iter()
-            .map(|one| UnreadableRow {
-                file: one.file.display().to_string(),
-                line: one.line,
-                problem: one.problem.clone(),
-            })
-            .collect();
+        let unreadable: Vec<UnreadableRow> = found.unreadable.iter().map(unreadable_row).collect();
         return screen.print(|out| uses::json(out, rows, &unreadable));
     }
     screen.print(|out| uses::table(out, rows, screen.width()))?;
@@ -96,23 +98,4 @@ fn print_unresolved(screen: &Screen, found: &FoundUses, rows: &[UseRow]) {
         error::warn(screen, &format!("{place}: `{}` is not mirrored: {advice}", row.written));
     }
     found.unreadable.iter().for_each(|one| error::warn(screen, &one.to_string()));
-}
-
-fn row(one: &Use) -> UseRow {
-    let (reference, missing, problem) = match &one.image {
-        Resolution::Image(reference) => (Some(reference.to_string()), Vec::new(), None),
-        Resolution::Missing(names) => (None, names.clone(), None),
-        Resolution::Invalid(problem) => (None, Vec::new(), Some(problem.clone())),
-    };
-    UseRow {
-        file: one.place.file.display().to_string(),
-        line: one.place.line,
-        written: one.place.spelling.written(),
-        reference,
-        found: one.found.clone(),
-        platform: one.platform.as_ref().map(ToString::to_string),
-        maybe: one.is_maybe,
-        missing,
-        problem,
-    }
 }

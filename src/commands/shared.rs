@@ -183,6 +183,15 @@ pub(crate) fn print_report(
     if as_json { screen.print(|out| json::write(out, report)) } else { Ok(()) }
 }
 
+/// Prints the report of a run on stderr, where stdout has another document. With `--quiet` only if the
+/// run did not succeed.
+pub(crate) fn print_report_on_stderr(global: &Global, screen: &Screen, report: &Report) {
+    if !global.quiet || report.exit != 0 {
+        let view = screen.view_of_stderr(global.verbose > 0);
+        screen.tell(|out| table::sync(out, report, &view));
+    }
+}
+
 /// The exit status of a run after an attempt to write one of its results: a failure is printed, and
 /// counts as one of the run. A signal's status stays.
 pub(crate) fn with_saved<T>(screen: &Screen, exit: u8, saved: &Result<T>) -> u8 {
@@ -190,9 +199,14 @@ pub(crate) fn with_saved<T>(screen: &Screen, exit: u8, saved: &Result<T>) -> u8 
         Ok(_) => exit,
         Err(failure) => {
             error::print(screen, failure);
-            if exit > 128 { exit } else { 1 }
+            with_failure(exit, true)
         }
     }
+}
+
+/// The exit status of a run, after a failure of the command or not. A signal's status stays.
+pub(crate) fn with_failure(exit: u8, has_failed: bool) -> u8 {
+    if has_failed && exit <= 128 { 1 } else { exit }
 }
 
 /// Runs the request with progress on stderr, until it is done or a signal or the deadline ends it.

@@ -8,7 +8,7 @@ use std::{
     io::{self, BufWriter, Write},
     os::{
         fd::AsFd,
-        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown},
     },
     path::Path,
 };
@@ -65,6 +65,47 @@ pub(crate) fn save(
         }),
     }
     .map_err(failed)
+}
+
+/// Appends a text to a file, in one write. The text starts on a line of its own.
+pub(crate) fn append(path: &Path, name: &str, text: &str) -> Result<()> {
+    let failed = |cause| cannot_write(Kind::Unavailable, path, name).because(cause);
+    let append = || {
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        let old = fs::read(path)?;
+        let start = if old.is_empty() || old.ends_with(b"\n") { "" } else { "\n" };
+        file.write_all(format!("{start}{text}").as_bytes())
+    };
+    append().map_err(failed)
+}
+
+/// The file behind a path, which [`replace`] can write.
+///
+/// # Errors
+/// [`Kind::Configuration`] if it is no file, or its directory is not writable.
+pub(crate) fn check_replaceable(path: &Path, name: &str) -> Result<()> {
+    let real = fs::canonicalize(path)
+        .map_err(|cause| cannot_write(Kind::Configuration, path, name).because(cause))?;
+    check_writable(&real, name)
+}
+
+/// Replaces the content of a file, and keeps its mode and, if possible, its owner. Follows a symbolic
+/// link, which stays. Readers see the complete old or the complete new content.
+pub(crate) fn replace(path: &Path, name: &str, content: &[u8]) -> Result<()> {
+    let replace = || {
+        let real = fs::canonicalize(path)?;
+        let old = fs::metadata(&real)?;
+        let mut draft = draft(&real, PRIVATE)?;
+        draft.write_all(content)?;
+        let new = draft.as_file().metadata()?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            // only root may give a file away
+            let _ = fchown(draft.as_file(), Some(old.uid()), Some(old.gid()));
+        }
+        draft.as_file().set_permissions(old.permissions())?;
+        Ok::<_, io::Error>(draft.persist(&real).map(drop)?)
+    };
+    replace().map_err(|cause| cannot_write(Kind::Unavailable, path, name).because(cause))
 }
 
 /// Saves a secret in a new file with mode 0600, which replaces an old file of any mode.
@@ -185,6 +226,31 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_file());
         assert_eq!(fs::read_to_string(&link).unwrap(), "new\n");
         assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_and_the_links_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("a"), directory.path().join("b"));
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o751)).unwrap();
+        std::os::unix::fs::symlink("a", &link).unwrap();
+        check_replaceable(&link, "Dockerfile").unwrap();
+        replace(&link, "Dockerfile", b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o751);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn an_appended_text_starts_on_its_own_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("env");
+        for text in ["A=1\n", "B=2", "C=3\n"] {
+            append(&path, "form", text).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "A=1\nB=2\nC=3\n");
     }
 
     #[test]

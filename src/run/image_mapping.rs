@@ -7,7 +7,7 @@ use super::{
     select_images::{CacheItem, MirrorItem},
 };
 use crate::{
-    config::{Config, Tags},
+    config::{Config, DestinationConfig, Tags},
     discover::forms::{ImageMapping, MappedImage, MappingBasis},
     model::{
         DestinationId, Digest, Error, Host, Kind, NameError, Platforms, Reference, Repository,
@@ -85,22 +85,18 @@ fn destination_repository(
     Some(Reference { host, repository: repository.clone(), tag: None, digest: None })
 }
 
-/// The mapping to one destination: the named one, or the only one that the images have.
+/// The destination of a form: the named one, or the only one of these; `None` if they are empty.
 ///
 /// # Errors
-/// [`Kind::Configuration`] if no destination has the name, if the images have several and none is
-/// named, and for an OCI layout.
-pub(crate) fn image_mapping(
+/// [`Kind::Configuration`] if no destination has the name, if there are several and none is named,
+/// and for an OCI layout.
+pub(super) fn one_destination(
     config: &Config,
-    targets: Vec<MappedTarget>,
+    mut used: BTreeSet<DestinationId>,
     name: Option<&str>,
-) -> Result<ImageMapping> {
+) -> Result<Option<DestinationId>> {
     check_names(config, &name.map(str::to_owned).into_iter().collect::<Vec<_>>())?;
-    let is_named = |target: &MappedTarget| {
-        name.is_none_or(|name| config.destination(target.destination).name == name)
-    };
-    let targets: Vec<MappedTarget> = targets.into_iter().filter(is_named).collect();
-    let used: BTreeSet<DestinationId> = targets.iter().map(|target| target.destination).collect();
+    used.retain(|id| name.is_none_or(|name| config.destination(*id).name == name));
     if used.len() > 1 {
         let names: Vec<&str> =
             used.iter().map(|id| config.destination(*id).name.as_str()).collect();
@@ -108,15 +104,31 @@ pub(crate) fn image_mapping(
         let hint = format!("give `--destination` one of `{}`", names.join("`, `"));
         return Err(Error::new(Kind::Configuration, problem).hint(hint));
     }
+    let Some(id) = used.pop_first() else { return Ok(None) };
+    let DestinationConfig { name, registry, .. } = config.destination(id);
+    if registry.host().is_none() {
+        let problem = format!("the destination `{name}` is an OCI layout, and no registry");
+        return Err(Error::new(Kind::Configuration, problem)
+            .hint("give `--destination` the name of a registry"));
+    }
+    Ok(Some(id))
+}
+
+/// The mapping to one destination: the named one, or the only one that the images have.
+///
+/// # Errors
+/// Those of [`one_destination`].
+pub(crate) fn image_mapping(
+    config: &Config,
+    targets: Vec<MappedTarget>,
+    name: Option<&str>,
+) -> Result<ImageMapping> {
+    let used = targets.iter().map(|target| target.destination).collect();
+    let destination = one_destination(config, used, name)?;
+    let targets = targets.into_iter().filter(|target| Some(target.destination) == destination);
     let mut sources = HashSet::new();
     let mut images = Vec::new();
-    for target in targets {
-        let Some(image) = target.image else {
-            let name = &config.destination(target.destination).name;
-            let problem = format!("the destination `{name}` is an OCI layout, and no registry");
-            return Err(Error::new(Kind::Configuration, problem)
-                .hint("give `--destination` the name of a registry"));
-        };
+    for image in targets.filter_map(|target| target.image) {
         // of one source that goes to two repositories, the first counts
         if sources.insert(image.source.clone()) {
             images.push(image);

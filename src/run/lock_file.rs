@@ -46,6 +46,16 @@ impl LockFile {
         self.0.insert((source.to_owned(), selection_key(entry)), digest.clone());
     }
 
+    /// The digest of the source of an entry with one exact tag, or one digest.
+    pub(crate) fn digest(&self, entry: &Entry) -> Option<&Digest> {
+        let at = match &entry.tags {
+            Tags::Exact(tags) => format!(":{}", tags.first()?),
+            Tags::Pinned { digest, .. } => format!("@{digest}"),
+            Tags::Selected(_) => return None,
+        };
+        self.0.get(&(format!("{}/{}{at}", entry.host, entry.repository), None))
+    }
+
     /// Adds the records of another lock file.
     ///
     /// # Errors

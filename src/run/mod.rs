@@ -18,5 +18,6 @@ pub(crate) mod select_images;
 pub(crate) mod shards;
 pub mod sync;
 pub(crate) mod used_images;
+pub(crate) mod used_mapping;
 pub(crate) mod warm;
 pub(crate) mod wildcards;

@@ -9,8 +9,13 @@ use ecr_mirror::{cli::Cli, config::Config};
 use super::guarantees::{documents, root};
 
 /// Files that start the program: each must contain a command line.
-const STARTING: [&str; 8] = [
+const STARTING: [&str; 13] = [
     "README.md",
+    "deploy/builds/buildah-build",
+    "deploy/builds/buildspec.yml",
+    "deploy/builds/docker-build",
+    "deploy/builds/github-workflow.yml",
+    "deploy/builds/gitlab-ci.yml",
     "deploy/cloudformation/codebuild.yml",
     "deploy/cloudformation/fargate.yml",
     "deploy/cron/ecr-mirror",
@@ -39,7 +44,9 @@ fn command_lines(text: &str) -> Vec<Vec<String>> {
         // an expanded array has no words here
         let line = line.filter(|word| !word.starts_with("${"));
         let line = line.map(|word| word.trim_matches(['"', '\'', ';']));
-        Some(line.map(|word| if word == "$SHARD" { "1/2" } else { word }.to_owned()).collect())
+        let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        let values = |word: &str| word.replace("$SHARD", "1/2").replace("$ECR", host);
+        Some(line.map(values).collect())
     });
     lines.collect()
 }

@@ -13,6 +13,7 @@ mod world;
 mod archived;
 mod bad_input;
 mod bootstrap;
+mod bootstrap_forms;
 mod budget;
 mod cached;
 mod canary;

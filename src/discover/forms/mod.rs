@@ -19,7 +19,7 @@ use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr};
 
 pub use self::{
     mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, Spelling, SpellingPart, UseKind},
-    rewrite::{RewrittenFile, rewrite},
+    rewrite::{Edit, RewrittenFile, dockerfiles, rewrite, syntax_lines},
 };
 use crate::model::{Error, Host, Kind, NameError, Reference, Result};
 
@@ -113,13 +113,16 @@ impl FromStr for BuildForm {
             )
             .hint("write `source-policy` for BuildKit, or `hosts.toml` for Docker Engine 28"));
         }
-        let offered = Self::ALL.into_iter().filter(|form| !form.needs_uses());
-        let names: Vec<String> = offered.map(|form| format!("`{form}`")).collect();
-        Err(NameError::new("is not a form").hint(format!("write one of {}", names.join(", "))))
+        let [general, of_uses] = [false, true].map(|needs_uses| {
+            let forms = Self::ALL.into_iter().filter(|form| form.needs_uses() == needs_uses);
+            forms.map(|form| format!("`{form}`")).collect::<Vec<_>>().join(", ")
+        });
+        Err(NameError::new("is not a form")
+            .hint(format!("write one of {general}; `bootstrap --emit` also has {of_uses}")))
     }
 }
 
-/// A form and the file to write it to: `FORM[=FILE]`.
+/// A form and the file to write it to: `FORM[=FILE]`, with `-` for stdout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmitTarget {
     pub form: BuildForm,
@@ -136,6 +139,7 @@ impl FromStr for EmitTarget {
                 return Err(NameError::new("has no file after `=`")
                     .hint("name a file, or remove `=` to print the form"));
             }
+            Some((form, "-")) => (form, None),
             Some((form, path)) => (form, Some(path.into())),
             None => (text, None),
         };
@@ -204,7 +208,7 @@ pub fn emit(form: BuildForm, mapping: &ImageMapping) -> Result<EmittedForm> {
             "`{form}` requires the files of a build, and a configuration does not name them"
         );
         return Err(Error::new(Kind::Configuration, problem)
-            .hint("use `source-policy`, `build-contexts` or `registries.conf`"));
+            .hint("write `ecr-mirror bootstrap --emit FORM`, which reads the files; or use `source-policy`, `build-contexts` or `registries.conf`"));
     }
     let body = match form {
         BuildForm::Map => manifests::map(mapping),

@@ -1,12 +1,15 @@
 //! Edits the references of a Dockerfile in place. Every other byte stays.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use super::{
     LeftOut,
     contexts::uses,
     manifests::name_of,
-    mapping::{ImageMapping, ImageUse, MappedImage, SpellingPart},
+    mapping::{ImageMapping, ImageUse, MappedImage, SpellingPart, UseKind},
 };
 use crate::model::{Error, Kind, Reference, Result};
 
@@ -14,9 +17,35 @@ use crate::model::{Error, Kind, Reference, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RewrittenFile {
     pub bytes: Vec<u8>,
-    /// The number of references that were replaced.
-    pub edits: usize,
+    /// In the order of the file.
+    pub edits: Vec<Edit>,
     pub left_out: Vec<LeftOut>,
+}
+
+/// A reference that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// From 1.
+    pub line: usize,
+    pub from: String,
+    pub to: String,
+}
+
+/// The files in which [`rewrite`] finds references of the mapping.
+pub fn dockerfiles(mapping: &ImageMapping) -> BTreeSet<&Path> {
+    let places = uses(mapping).map(|(_, place)| place).filter(|place| place.is_in_dockerfile());
+    places.map(|place| place.file.as_path()).collect()
+}
+
+/// A line for each `# syntax=`, which [`rewrite`] keeps: its place, and the build argument that
+/// replaces it.
+pub fn syntax_lines(mapping: &ImageMapping) -> BTreeSet<String> {
+    let places = uses(mapping).filter(|(_, place)| place.kind == UseKind::Syntax);
+    let line = |(image, place): (&MappedImage, &ImageUse)| {
+        let (at, to) = (place.place(), &image.destination);
+        format!("{at}: `# syntax=` is kept: build with `--build-arg BUILDKIT_SYNTAX={to}`")
+    };
+    places.map(line).collect()
 }
 
 /// Replaces the references of `FROM`, `COPY --from` and `RUN --mount=from=` in this file by those of
@@ -26,12 +55,17 @@ pub struct RewrittenFile {
 /// # Errors
 /// [`Kind::Configuration`] if the bytes of a use are not its reference: the file has changed.
 pub fn rewrite(bytes: &[u8], file: &Path, mapping: &ImageMapping) -> Result<RewrittenFile> {
+    // several builds of one file can use several images in one place
+    let mut places: BTreeMap<usize, Vec<(&MappedImage, &ImageUse)>> = BTreeMap::new();
     let is_here = |place: &ImageUse| place.file == file && place.is_in_dockerfile();
-    let mut places: Vec<_> = uses(mapping).filter(|(_, place)| is_here(place)).collect();
-    places.sort_by_key(|(_, place)| place.spelling.span.start);
-    let mut rewritten = RewrittenFile { bytes: Vec::new(), edits: 0, left_out: Vec::new() };
+    for (image, place) in uses(mapping).filter(|(_, place)| is_here(place)) {
+        places.entry(place.spelling.span.start).or_default().push((image, place));
+    }
+    let mut rewritten =
+        RewrittenFile { bytes: Vec::new(), edits: Vec::new(), left_out: Vec::new() };
     let mut end = 0;
-    for (image, place) in places {
+    for uses in places.into_values() {
+        let (image, place) = uses[0];
         let (span, written) = (place.spelling.span.clone(), place.spelling.written());
         if span.start < end || bytes.get(span.clone()) != Some(written.as_bytes()) {
             let problem = format!("{} does not name `{written}` any more", place.place());
@@ -39,20 +73,21 @@ pub fn rewrite(bytes: &[u8], file: &Path, mapping: &ImageMapping) -> Result<Rewr
                 .hint("run the command again, and do not edit the file meanwhile"));
         }
         rewritten.bytes.extend_from_slice(&bytes[end..span.start]);
-        match replacement(image, &place.spelling.parts) {
-            Some(text) => {
-                rewritten.bytes.extend_from_slice(text.as_bytes());
-                rewritten.edits += 1;
-            }
-            None => {
-                rewritten.bytes.extend_from_slice(written.as_bytes());
-                let at = place.place();
-                let reason =
-                    format!("at {at} is written with variables: set the default of its `ARG`");
-                rewritten.left_out.push(image.left_out(reason));
-            }
-        }
         end = span.end;
+        let texts = uses.iter().map(|(image, place)| replacement(image, &place.spelling.parts));
+        let mut texts: Vec<Option<String>> = texts.collect();
+        texts.dedup();
+        if let [Some(to)] = &texts[..] {
+            rewritten.bytes.extend_from_slice(to.as_bytes());
+            rewritten.edits.push(Edit { line: place.line, from: written, to: to.clone() });
+        } else {
+            rewritten.bytes.extend_from_slice(written.as_bytes());
+            let reason = format!(
+                "at {} is written with variables: set the default of its `ARG`",
+                place.place()
+            );
+            rewritten.left_out.push(image.left_out(reason));
+        }
     }
     rewritten.bytes.extend_from_slice(&bytes[end..]);
     Ok(rewritten)

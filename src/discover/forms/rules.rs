@@ -86,11 +86,10 @@ pub(super) struct RepositoryRule<'a> {
 pub(super) fn by_repository(mapping: &ImageMapping) -> Vec<RepositoryRule<'_>> {
     let mut groups: BTreeMap<String, Vec<&MappedImage>> = BTreeMap::new();
     let mut mirrors: BTreeMap<String, Vec<&MappedImage>> = BTreeMap::new();
-    for image in &mapping.images {
+    // the source of an image that files name in the mirror is not known
+    for image in mapping.images.iter().filter(|image| !image.is_in_place()) {
         mirrors.entry(image.destination_name()).or_default().push(image);
-        if !image.is_in_place() {
-            groups.entry(image.source_name()).or_default().push(image);
-        }
+        groups.entry(image.source_name()).or_default().push(image);
     }
     let rule = |(from, images)| repository_rule(from, images, &mirrors);
     groups.into_iter().filter_map(rule).collect()
@@ -190,6 +189,7 @@ pub(super) fn by_host(mapping: &ImageMapping) -> Result<(Vec<HostRule<'_>>, Vec<
     for rule in &rules {
         let is_intruder = |image: &&MappedImage| {
             image.source.host != *rule.from
+                && !image.is_in_place()
                 && below(&image.destination_name(), &rule.mirror()).is_some()
         };
         if let Some(image) = mapping.images.iter().find(is_intruder) {

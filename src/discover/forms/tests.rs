@@ -343,9 +343,9 @@ fn a_dockerfile_is_edited_at_its_references_and_nowhere_else() {
     let to = format!("FROM {ECR}/m/library/alpine:3.20@{pin} AS a\r\n");
     let copy = format!("COPY --from={ECR}/m/library/busybox:${{V}} /b /\r\n# alpine:3.20 ");
     let expected = [b"\xef\xbb\xbf", to.as_bytes(), copy.as_bytes(), b"\xff"].concat();
-    assert_eq!((edited.bytes, edited.edits), (expected, 2));
+    assert_eq!((edited.bytes, edited.edits.len()), (expected, 2));
     let other = rewrite(bytes, Path::new("other/Dockerfile"), &mapping).unwrap();
-    assert_eq!((&other.bytes[..], other.edits), (&bytes[..], 0));
+    assert_eq!((&other.bytes[..], other.edits.len()), (&bytes[..], 0));
     mapping.images[0].uses[0].spelling.span = 0..11;
     assert!(rewrite(bytes, Path::new("Dockerfile"), &mapping).is_err(), "the file has changed");
 }
