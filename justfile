@@ -57,6 +57,10 @@ test:
 example:
     .ci/run example
 
+# Pulls base images from the mirror with buildah, Docker and other builders; needs root
+builds:
+    .ci/run builds
+
 # Packs the crate for crates.io and installs it from the package
 crate:
     .ci/run crate

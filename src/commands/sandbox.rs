@@ -9,7 +9,7 @@ use crate::{
     engine::signals,
     model::{Error, Kind, Result},
     output::{Screen, error},
-    sandbox::{Mode, Options, Sandbox},
+    sandbox::{Mode, Options, RecordRequests, Sandbox},
 };
 
 /// Serves until a signal. Prints the clients' environment as lines for a shell.
@@ -34,7 +34,7 @@ pub(crate) async fn run(screen: &Screen, args: SandboxArgs) -> Result<u8> {
         rates: args.rates,
         faults: args.faults,
         like: args.like,
-        without_journal: true,
+        record: RecordRequests::Log,
     };
     let sandbox = Sandbox::start(options).await.map_err(failed)?;
     let environment = match mode {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{
     config::{Config, CredentialSource},
     model::{Error, Image, Kind, Location, Result, TagOrDigest, pull_through::UpstreamCredentials},
-    sandbox::{BlobMounting, Mode, Options, Sandbox},
+    sandbox::{BlobMounting, Mode, Options, RecordRequests, Sandbox},
 };
 
 /// Starts a sandbox with its state in this directory. The destinations that are not ECR are ordinary
@@ -21,7 +21,7 @@ pub(super) async fn start(directory: &Path, config: &Config) -> Result<Sandbox> 
         mode: Mode::Cloud,
         directory: Some(directory.to_owned()),
         blob_mounting: BlobMounting::Off,
-        without_journal: true,
+        record: RecordRequests::Nowhere,
         ..Options::default()
     };
     let sandbox = Sandbox::start(options).await.map_err(failed)?;

@@ -18,6 +18,8 @@ use axum::{
 use futures::StreamExt;
 use parking_lot::Mutex;
 
+use super::RecordRequests;
+
 /// Maximum number of entries.
 const KEPT: usize = 200_000;
 /// Bodies up to this size in bytes are counted at once, not as they stream.
@@ -59,6 +61,13 @@ impl Entry {
             }
         }
     }
+
+    /// Writes the request to the log, without its query, which can contain a signature.
+    fn log(&self) {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let (operation, status) = (self.operation.as_deref(), self.status.map(|it| it.as_u16()));
+        tracing::debug!(method = %self.method, host = self.host, path, operation, status, "request");
+    }
 }
 
 /// Names the AWS operation, as an extension of a response: for operations that no header names.
@@ -95,8 +104,7 @@ impl Count {
 
 #[derive(Debug)]
 pub(super) struct Journal {
-    /// Entries that are kept.
-    most: usize,
+    record: RecordRequests,
     records: Mutex<VecDeque<Record>>,
 }
 
@@ -109,18 +117,21 @@ pub(super) struct Record {
 }
 
 impl Journal {
-    /// A journal that records requests, or none.
-    pub(super) fn new(is_kept: bool) -> Self {
-        Self { most: if is_kept { KEPT } else { 0 }, records: Mutex::default() }
+    pub(super) fn new(record: RecordRequests) -> Self {
+        Self { record, records: Mutex::default() }
     }
 
     pub(super) fn add(&self, record: Record) {
-        let mut records = self.records.lock();
-        if records.len() == self.most {
-            records.pop_front();
-        }
-        if self.most > 0 {
-            records.push_back(record);
+        match self.record {
+            RecordRequests::Journal => {
+                let mut records = self.records.lock();
+                if records.len() == KEPT {
+                    records.pop_front();
+                }
+                records.push_back(record);
+            }
+            RecordRequests::Log => record.entry.log(),
+            RecordRequests::Nowhere => {}
         }
     }
 

@@ -72,8 +72,8 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// The registry that the upstreams, or the plain registry, are like.
     pub like: Option<&'static Profile>,
-    /// Records no request: nothing reads the journal.
-    pub without_journal: bool,
+    /// The place where requests are recorded.
+    pub record: RecordRequests,
 }
 
 /// The registries that a sandbox plays.
@@ -86,6 +86,17 @@ pub enum Mode {
     Standing,
     /// One ordinary registry, empty, without authentication.
     Plain,
+}
+
+/// The place where a sandbox records requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RecordRequests {
+    /// In memory, for [`Sandbox::journal`].
+    #[default]
+    Journal,
+    /// In the log, each as a message of the level "debug".
+    Log,
+    Nowhere,
 }
 
 /// ECR's account setting `BLOB_MOUNTING`.
@@ -156,7 +167,7 @@ impl Sandbox {
             backends: backends(&options, directory.path(), &faults)?,
             faults,
             plain_hosts: Default::default(),
-            journal: Journal::new(!options.without_journal),
+            journal: Journal::new(options.record),
             latency: options.latency,
             stopped: CancellationToken::new(),
         });

@@ -112,9 +112,16 @@ pub(crate) struct Registry {
 impl Registry {
     /// Serves the store in the directory.
     pub(crate) fn serve(directory: &Path) -> Self {
-        let directory = directory.to_str().unwrap();
-        let mut child = ecr_mirror(&["sandbox", "--plain", directory])
+        Self::start(directory, &[], Stdio::inherit())
+    }
+
+    /// Serves the store in the directory, with more options. Its log goes to `log`.
+    pub(crate) fn start(directory: &Path, options: &[&str], log: impl Into<Stdio>) -> Self {
+        let mut child = ecr_mirror(&["sandbox", "--plain"])
+            .arg(directory)
+            .args(options)
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("it can be started");
         let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();

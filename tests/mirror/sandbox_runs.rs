@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use ecr_mirror::sandbox::{Mode, Options, Sandbox};
 use serde_json::Value;
 
-use super::process::{Ended, ecr_mirror_in, run};
+use super::process::{Ended, Registry, ecr_mirror_in, run};
 
 const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 const ANNOUNCEMENT: &str = "sandbox: nothing real is touched; the state is in `state`\n";
@@ -190,4 +190,24 @@ async fn a_standing_sandbox_is_source_and_destination_for_any_account_and_region
     assert_eq!(digests(&pulled), digests(&pushed));
     let store = sandbox.ecr_store("210987654321", "eu-west-1");
     assert_eq!(store.tag("pause", "3.10").unwrap().as_str(), digests(&pushed)[0]);
+}
+
+#[tokio::test]
+async fn a_standing_sandbox_logs_each_request_without_its_query() {
+    let home = tempfile::tempdir().unwrap();
+    let log = fs::File::create(home.path().join("log")).unwrap();
+    let options = ["-vv", "--log-format", "json"];
+    let registry = Registry::start(&home.path().join("content"), &options, log);
+    let url = format!("http://{}/v2/app/manifests/1?signature=abc", registry.address);
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    let status = client.get(url).send().await.unwrap().status().as_u16();
+
+    let log = fs::read_to_string(home.path().join("log")).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let requests: Vec<Value> = lines.filter(|line| line["message"] == "request").collect();
+    let [request] = &requests[..] else { panic!("not one request: {log}") };
+    assert_eq!((&request["method"], &request["status"]), (&"GET".into(), &status.into()));
+    assert_eq!(request["host"], registry.address);
+    assert_eq!(request["path"], "/v2/app/manifests/1");
 }

@@ -25,7 +25,7 @@ pub(super) fn notes(form: BuildForm, hosts: &BTreeSet<&Host>) -> Vec<String> {
             "an image that is not listed is pulled from upstream",
         ],
         BuildForm::RegistriesConf => &[
-            "use it as `/etc/containers/registries.conf`, or with `CONTAINERS_REGISTRIES_CONF=FILE`",
+            "use it as `/etc/containers/registries.conf`, or with `CONTAINERS_REGISTRIES_CONF=FILE`, which skopeo 1.9 ignores",
             "read by buildah, podman, skopeo and CRI-O",
             "a registry is blocked beside its mirrored repositories",
         ],
