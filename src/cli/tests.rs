@@ -129,6 +129,11 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         ("sandbox --latency soon", "--latency"),
         ("sandbox --blob-mounting maybe", "off"),
         ("sandbox --listen here", "--listen"),
+        ("bootstrap --emit env --list", "cannot be used with"),
+        ("bootstrap --write --list", "cannot be used with"),
+        ("bootstrap --emit map=", "hint: name a file"),
+        ("bootstrap --emit registry-mirrors", "hint: write `source-policy`"),
+        ("bootstrap --destination a", "--write"),
         ("import", "<FILE>..."),
         ("import a.yml --scoped", "--to"),
         ("import a.yml --to https://r.example", "is a URL"),
@@ -142,6 +147,17 @@ fn a_wrong_command_line_ends_with_two_and_says_what_would_be_right() {
         assert_eq!(error.exit_code(), 2, "{line}");
         assert!(error.to_string().contains(expected), "{line}: {error}");
     }
+}
+
+#[test]
+fn bootstrap_writes_several_forms_each_to_its_file() {
+    let line =
+        "ecr-mirror bootstrap a --emit env=- --emit hosts.toml=certs.d --write --destination b";
+    let Command::Bootstrap(args) = parsed(line).unwrap().command else { panic!("no bootstrap") };
+    let paths: Vec<_> = args.emit.iter().map(|it| (it.form, it.path.clone())).collect();
+    let directory = Some(PathBuf::from("certs.d"));
+    assert_eq!(paths, [(BuildForm::Env, None), (BuildForm::HostsToml, directory)]);
+    assert!(args.write && args.destination.as_deref() == Some("b"));
 }
 
 #[test]

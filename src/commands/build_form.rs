@@ -34,9 +34,11 @@ const DOCKERFILE: &str = "Dockerfile";
 
 /// Prints the form on stdout, and its notes and omitted images on stderr. Returns the number of
 /// omitted images.
-pub(super) fn print(screen: &Screen, form: &EmittedForm) -> Result<usize> {
+pub(super) fn print(global: &Global, screen: &Screen, form: &EmittedForm) -> Result<usize> {
     screen.print(|out| out.write_all(form.text().as_bytes()))?;
-    screen.tell_lines(|out| form.notes.iter().try_for_each(|note| writeln!(out, "{note}")));
+    if !global.quiet {
+        screen.tell_lines(|out| form.notes.iter().try_for_each(|note| writeln!(out, "{note}")));
+    }
     Ok(warn_of_omitted(screen, form))
 }
 
@@ -111,7 +113,11 @@ impl<'a> BuildForms<'a> {
         for target in self.targets {
             emit(target.form, &mapping)?;
             match &target.path {
-                Some(path) if target.form == BuildForm::HostsToml => make_directory(path)?,
+                Some(path) if target.form == BuildForm::HostsToml => {
+                    make_directory(path)?;
+                    file::check_writable(&path.join("hosts.toml"), FORM)?;
+                }
+                Some(path) if is_appended(target.form, path) => file::append(path, FORM, "")?,
                 Some(path) => file::check_writable(path, FORM)?,
                 None => {}
             }
@@ -157,7 +163,7 @@ impl<'a> BuildForms<'a> {
         let mut is_whole = true;
         for target in self.targets {
             let written = emit(target.form, &mapping).and_then(|form| match &target.path {
-                None => print(screen, &form),
+                None => print(global, screen, &form),
                 Some(path) => save(global, screen, target.form, &form, path),
             });
             is_whole &= is_complete(screen, written);
@@ -178,6 +184,12 @@ fn is_complete(screen: &Screen, written: Result<usize>) -> bool {
             false
         }
     }
+}
+
+/// Returns `true` for a file to which the steps of GitHub Actions append.
+fn is_appended(form: BuildForm, path: &Path) -> bool {
+    let is_path = |name| env::var_os(name).is_some_and(|it| Path::new(&it) == path);
+    form == BuildForm::Env && GITHUB_FILES.into_iter().any(is_path)
 }
 
 fn make_directory(path: &Path) -> Result<()> {
@@ -203,8 +215,7 @@ fn save(
         if let (Some(_), Some(directory)) = (&part.path, path.parent()) {
             make_directory(directory)?;
         }
-        let is_path = |name: &&str| env::var_os(name).is_some_and(|it| Path::new(&it) == path);
-        match GITHUB_FILES.iter().any(|name| is_path(name)) && form == BuildForm::Env {
+        match is_appended(form, &path) {
             true => file::append(&path, FORM, &part.text)?,
             false => file::save(&path, FORM, |out| out.write_all(part.text.as_bytes()))?,
         }

@@ -43,7 +43,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> 
     let left_out = match args.format {
         Some(form) => {
             let mapping = image_mapping(&config, targets, args.destination.as_deref())?;
-            build_form::print(screen, &emit(form, &mapping)?)?
+            build_form::print(global, screen, &emit(form, &mapping)?)?
         }
         None => {
             screen.print(|out| match args.json {

@@ -67,12 +67,13 @@ pub(crate) fn save(
     .map_err(failed)
 }
 
-/// Appends a text to a file, in one write. The text starts on a line of its own.
+/// Appends a text to a file, in one write. The text starts on a line of its own. An empty text only
+/// opens the file.
 pub(crate) fn append(path: &Path, name: &str, text: &str) -> Result<()> {
     let failed = |cause| cannot_write(Kind::Unavailable, path, name).because(cause);
     let append = || {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        let old = fs::read(path)?;
+        let old = if text.is_empty() { Vec::new() } else { fs::read(path)? };
         let start = if old.is_empty() || old.ends_with(b"\n") { "" } else { "\n" };
         file.write_all(format!("{start}{text}").as_bytes())
     };

@@ -147,14 +147,20 @@ impl<'a> EntryTarget<'a> {
     /// The reference to pull, if the run mirrored the image. Removes its row from those of the run: of
     /// two images that would write one tag, the first was mirrored.
     fn after(&self, rows: &mut Vec<&Row>, lock: &LockFile) -> Option<Reference> {
-        let at = match self.is_cached {
-            true => self.at(None)?,
-            false => self.at(Some(lock.digest(self.entry)?))?,
-        };
+        let at = self.at(lock.digest(self.entry))?;
         let registry = &self.config.destination(self.destination).registry;
         let reference = registry.reference(self.repository, &at);
         let row = rows.remove(rows.iter().position(|row| row.destination == reference)?);
-        let is_there = matches!(row.outcome, Outcome::Copied | Outcome::UpToDate | Outcome::Warmed);
+        let is_there = match row.outcome {
+            Outcome::Copied | Outcome::UpToDate | Outcome::Warmed => true,
+            Outcome::Planned
+            | Outcome::Failed
+            | Outcome::Drifted
+            | Outcome::Deferred
+            | Outcome::NotStarted
+            | Outcome::Interrupted
+            | Outcome::Archived => false,
+        };
         is_there.then(|| self.reference(at, row.digest.clone()))
     }
 

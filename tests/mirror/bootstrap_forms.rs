@@ -123,7 +123,7 @@ fn each_form_names_the_digests_that_the_run_mirrored() {
         ("mirror.json", images["docker.io/library/debian:12"].clone()),
         ("registries.conf", "blocked = true".to_owned()),
         ("certs.d/docker.io/hosts.toml", format!("https://{REGISTRY}/v2/m/docker.io\"")),
-        ("certs.d/registry.k8s.io/hosts.toml", format!("/v2/m/registry.k8s.io\"")),
+        ("certs.d/registry.k8s.io/hosts.toml", "/v2/m/registry.k8s.io\"".to_owned()),
         ("buildkitd.toml", format!("mirrors = [\"{REGISTRY}/m/docker.io\"]")),
         ("kustomization.yaml", format!("newName: \"{REGISTRY}/m/docker.io/library/redis\"")),
         ("args", format!("--build-arg BASE={alpine}\n")),
@@ -157,7 +157,7 @@ fn stdout_has_the_form_alone_and_the_report_is_on_stderr() {
     assert!(ended.talk.contains("1 copied"), "{}", ended.talk);
     let quiet = bootstrap(home.path(), "--emit env=- -q");
     assert_eq!((quiet.status, &quiet.out), (Some(0), &ended.out));
-    assert!(!quiet.talk.contains("up to date"), "{}", quiet.talk);
+    assert!(!quiet.talk.contains("up to date") && !quiet.talk.contains("login"), "{}", quiet.talk);
 }
 
 #[test]
@@ -274,6 +274,27 @@ fn a_form_is_appended_to_the_files_of_github_and_replaces_others() {
     assert!(output.status.success(), "{output:?}");
     assert!(read(home, "env").starts_with("A=1\nECR_MIRROR_PAUSE="), "{}", read(home, "env"));
     assert_eq!(format!("A=1\n{}", read(home, "other")), read(home, "env"));
+}
+
+#[test]
+fn a_form_of_images_with_several_destinations_names_the_chosen_one() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let destination = |name: &str| {
+        format!(
+            "[[destination]]\nname = \"{name}\"\nregistry = \"{REGISTRY}\"\nprefix = \"{name}\"\n"
+        )
+    };
+    write(home, &[("Dockerfile", "FROM registry.k8s.io/pause:3.10\n")]);
+    write(home, &[("mirror.toml", &(destination("a") + &destination("b")))]);
+    let arguments = ["bootstrap", "--sandbox=state", "--emit=env"];
+    let open = run(home, &arguments);
+    assert_eq!(open.status, Some(2), "{}", open.talk);
+    assert!(open.talk.contains("give `--destination` one of `a`, `b`"), "{}", open.talk);
+    assert!(!home.join("state").exists(), "nothing was attempted");
+    let chosen = run(home, &[&arguments[..], &["--destination=b"]].concat());
+    assert_eq!(chosen.status, Some(0), "{}", chosen.talk);
+    assert!(chosen.out.starts_with(&format!("ECR_MIRROR_PAUSE={REGISTRY}/b/pause:3.10@sha256:")));
 }
 
 #[test]

@@ -351,6 +351,44 @@ fn a_dockerfile_is_edited_at_its_references_and_nowhere_else() {
 }
 
 #[test]
+fn a_place_with_several_images_is_edited_only_if_one_text_fits_all_of_them() {
+    let bytes = b"FROM $BASE\nFROM alpine:$V\n";
+    let at = |start, parts| Spelling { span: start, parts };
+    let base = |source| {
+        let parts = vec![literal("alpine:"), variable("$V", source)];
+        let to = format!("m/library/alpine:{source}");
+        used(&format!("alpine:{source}"), &to, UseKind::From, at(16..25, parts))
+    };
+    let whole = |name: &str| {
+        let spelling = at(5..10, vec![variable("$BASE", name)]);
+        used(name, &format!("m/library/{name}"), UseKind::From, spelling)
+    };
+    let mut mapping = uses(vec![base("3.19"), base("3.20"), whole("redis:7"), whole("node:22")]);
+    let edited = rewrite(bytes, Path::new("Dockerfile"), &mapping).unwrap();
+    let expected = format!("FROM $BASE\nFROM {ECR}/m/library/alpine:$V\n");
+    assert_eq!(String::from_utf8(edited.bytes).unwrap(), expected);
+    assert_eq!((edited.edits.len(), edited.left_out.len()), (1, 1));
+    // one of them is elsewhere in the mirror
+    mapping.images[0].destination = format!("{ECR}/other/alpine:3.19").parse().unwrap();
+    let edited = rewrite(bytes, Path::new("Dockerfile"), &mapping).unwrap();
+    assert_eq!((&edited.bytes[..], edited.left_out.len()), (&bytes[..], 2));
+}
+
+#[test]
+fn a_file_that_names_the_mirror_already_refuses_no_form_for_the_others() {
+    let own = format!("{ECR}/m/library/alpine:3.20");
+    let mapping = uses(vec![
+        image(&own, "m/library/alpine:3.20"),
+        image("alpine:3.20", "m/library/alpine:3.20"),
+    ]);
+    for form in [BuildForm::HostsToml, BuildForm::Buildkitd, BuildForm::RegistriesConf] {
+        assert_eq!(emitted(form, &mapping).left_out, [], "{form}");
+    }
+    let policy = emitted(BuildForm::SourcePolicy, &mapping).text();
+    assert_eq!(evaluated(&policy, &own), Some(own));
+}
+
+#[test]
 fn manifests_services_and_variables_name_the_mirror() {
     let pin = digest("mirrored");
     let spelled = |text| Spelling::literal(0, text);
