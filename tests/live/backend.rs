@@ -23,6 +23,9 @@ use url::Url;
 /// The registry that the embedded ECR plays.
 const EMBEDDED_HOST: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
 
+const CONNECT: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(120);
+
 /// An ECR registry, and the clients that ask it.
 pub(crate) struct Backend {
     pub(crate) host: String,
@@ -58,12 +61,10 @@ impl Backend {
                 "`{host}` is not a registry of ECR: write ACCOUNT.dkr.ecr.REGION.amazonaws.com in ECR_MIRROR_LIVE"
             );
         };
-        let network = match &embedded {
-            Some(sandbox) => Network::Sandbox(sandbox.address()),
-            None => Network::Direct,
-        };
+        let network = network(embedded.as_ref());
         let session = AwsSession::open(identity, network, Arc::default()).await;
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let http = http.connect_timeout(CONNECT).timeout(ANSWER);
         let http = if embedded.is_some() { http.no_proxy() } else { http };
         let random = RandomState::new().build_hasher().finish() & 0xff_ffff;
         Ok(Arc::new(Self {
@@ -75,6 +76,11 @@ impl Backend {
             http: http.build()?,
             embedded,
         }))
+    }
+
+    /// The network of the program's clients.
+    pub(crate) fn network(&self) -> Network {
+        network(self.embedded.as_ref())
     }
 
     pub(crate) fn sandbox(&self) -> Option<&Sandbox> {
@@ -130,4 +136,8 @@ impl Backend {
             None => env::var(name).with_context(|| format!("{name} is not set")),
         }
     }
+}
+
+fn network(embedded: Option<&Sandbox>) -> Network {
+    embedded.map_or(Network::Direct, |sandbox| Network::Sandbox(sandbox.address()))
 }

@@ -6,10 +6,10 @@ use anyhow::{Result, bail};
 
 use super::probe_run::{ApiAnswer, ProbeRun};
 
-/// Attempts to remove a thing, and the pause between two. A restoration from the archive, which
-/// prevents a removal, takes up to 20 minutes.
-const ATTEMPTS: u32 = 24;
-const PAUSE: Duration = Duration::from_secs(60);
+/// Attempts to remove a thing, and the longest pause between two. A restoration from the archive,
+/// which may prevent a removal, takes up to 20 minutes.
+const ATTEMPTS: u32 = 28;
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A thing, or the former state of a setting. Its removal succeeds if it does not exist.
 pub(crate) enum Made {
@@ -26,6 +26,13 @@ pub(crate) enum Made {
     PullExclusion(String),
     /// The configuration of registry scanning before the probe: without rules of its own.
     BasicScanning,
+}
+
+impl Made {
+    /// False for the former state of a setting.
+    fn is_named(&self) -> bool {
+        !matches!(self, Self::Setting(..) | Self::RegistryPolicy(_) | Self::BasicScanning)
+    }
 }
 
 impl fmt::Display for Made {
@@ -76,13 +83,17 @@ pub(crate) async fn remove(run: &ProbeRun, thing: &Made) -> Result<()> {
             Ok(answer) => match answer.error.as_deref() {
                 None => return Ok(()),
                 Some(error) if error.contains("NotFound") => return Ok(()),
-                Some(error) if attempt >= attempts => bail!("{error}: {}", answer.body["message"]),
+                // nothing can have a name that ECR refuses
+                Some("InvalidParameterException") if thing.is_named() => return Ok(()),
+                Some(error) if attempt >= attempts || error == "AccessDeniedException" => {
+                    bail!("{error}: {}", answer.body["message"])
+                }
                 Some(_) => {}
             },
             Err(error) if attempt >= attempts => return Err(error),
             Err(_) => {}
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(Duration::from_secs(5 * u64::from(attempt)).min(LONGEST_PAUSE)).await;
     }
     unreachable!("the last attempt returns")
 }
@@ -116,10 +127,7 @@ async fn remove_once(run: &ProbeRun, thing: &Made) -> Result<ApiAnswer> {
             let deregister = |ecr: aws_sdk_ecr::Client| {
                 ecr.deregister_pull_time_update_exclusion().principal_arn(arn).send()
             };
-            let answer = run.api(deregister).await?;
-            // an ARN that ECR refuses cannot be registered
-            let refused = answer.error.as_deref() == Some("InvalidParameterException");
-            Ok(ApiAnswer { error: answer.error.filter(|_| !refused), body: answer.body })
+            run.api(deregister).await
         }
         Made::BasicScanning => {
             let kind = aws_sdk_ecr::types::ScanType::Basic;

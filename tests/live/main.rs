@@ -23,6 +23,7 @@ use std::{
 };
 
 use backend::Backend;
+use ecr_mirror::sandbox::Fault;
 use probe::{Asked, Behaves, Probe, Scope, Verdict, ask, ask_in_turn};
 use tokio_util::sync::CancellationToken;
 use transcript::{Redaction, table, transcript};
@@ -74,6 +75,8 @@ async fn remaining(backend: &Backend) -> Vec<String> {
 #[tokio::test]
 async fn the_embedded_ecr_answers_every_probe_as_expected_and_keeps_nothing_of_it() {
     let (backend, all) = ask_embedded(Behaves::AsAssumed).await;
+    let redaction = Redaction::of(&backend, true).await.unwrap();
+    write("embedded.md", &table(&all, &[], &redaction));
     assert_eq!(others(&all, Verdict::AsExpected), [""; 0]);
     let left: Vec<&String> = all.iter().flat_map(|asked| &asked.left).collect();
     assert_eq!(left, [""; 0]);
@@ -93,6 +96,17 @@ fn probes_have_unique_names_and_sentences() {
     let count = probes::all().count();
     assert_eq!(unique(|probe| probe.id), count);
     assert_eq!(unique(|probe| probe.assumption), count);
+}
+
+#[test]
+fn every_behaviour_of_the_embedded_ecr_belongs_to_a_probe() {
+    let error = "otherwise=unknown".parse::<Fault>().unwrap_err();
+    let hint = error.hint.unwrap();
+    let (_, words) = hint.split_once("one of ").unwrap();
+    let used: BTreeSet<_> = probes::all().map(|probe| probe.otherwise).collect();
+    let is_unused = |word: &&str| !used.contains(format!("otherwise={word}").as_str());
+    assert_eq!(words.split(", ").filter(is_unused).collect::<Vec<_>>(), [""; 0]);
+    assert!(words.contains("bearer-challenge"));
 }
 
 #[tokio::test]
@@ -213,10 +227,13 @@ fn tell(asked: &Asked, time: Duration) {
     asked.left.iter().for_each(|left| say(&format!("not removed: {left}")));
 }
 
-/// The directory of the transcript and the table.
-fn output() -> PathBuf {
+/// Writes a file to `live` in the target directory, and returns that directory.
+fn write(name: &str, text: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
-    target.expect("the directory is in the target directory").join("live")
+    let directory = target.expect("the directory is in the target directory").join("live");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join(name), text).unwrap();
+    directory
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,11 +272,9 @@ async fn aws_answers_every_probe_as_expected() {
 
     let why = |probe: &&Probe| (probe.id, obstacle(probe).unwrap_or_default());
     let not_asked: Vec<_> = not_asked.iter().map(why).collect();
-    let directory = output();
-    fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("transcript.txt"), transcript(&all, &redaction)).unwrap();
+    write("transcript.txt", &transcript(&all, &redaction));
     let table = table(&all, &not_asked, &redaction);
-    fs::write(directory.join("table.md"), &table).unwrap();
+    let directory = write("table.md", &table);
     say(&format!("{table}\nwritten to {}", directory.display()));
     let left: Vec<&String> = all.iter().flat_map(|asked| &asked.left).collect();
     assert!(left.is_empty(), "not removed: {left:?}");

@@ -6,6 +6,7 @@ mod archive;
 mod cache;
 mod login;
 mod manifests;
+mod program;
 mod pulls;
 mod rates;
 mod uploads;
@@ -18,14 +19,16 @@ use super::probe::Probe;
 /// for its source.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
-const TABLES: [&[Probe]; 9] = [
+/// The account's defaults are read before a probe changes a setting, and the rates are used up last.
+const TABLES: [&[Probe]; 10] = [
     login::PROBES,
+    account::PROBES,
+    program::PROBES,
     uploads::PROBES,
     manifests::PROBES,
     api::PROBES,
     archive::PROBES,
     pulls::PROBES,
-    account::PROBES,
     cache::PROBES,
     rates::PROBES,
 ];

@@ -1,9 +1,11 @@
 //! The pull-through cache.
 
 use anyhow::{Context, Result};
-use ecr_mirror::model::{Digest, Host};
-use ecr_mirror::registry::{ConnectionSettings, Network, Registry, Transport};
-use ecr_mirror::remote::Source;
+use ecr_mirror::{
+    model::{Digest, Host},
+    registry::{ConnectionSettings, Registry, Transport},
+    remote::Source,
+};
 
 use crate::{
     made::Made,
@@ -90,13 +92,10 @@ async fn by_tag(run: &ProbeRun) -> Seen {
 
 /// The tag's digest at the upstream, through the program's client.
 async fn upstream_digest(run: &ProbeRun) -> Result<Digest> {
-    let network = match run.backend.sandbox() {
-        Some(sandbox) => Network::Sandbox(sandbox.address()),
-        None => Network::Direct,
-    };
     let host: Host = UPSTREAM.parse()?;
     let settings = ConnectionSettings::default();
-    let registry = Registry::new(host, settings, &Transport::new(network), Default::default())?;
+    let registry =
+        Registry::new(host, settings, &Transport::new(run.backend.network()), Default::default())?;
     Ok(registry.resolve(&IMAGE.parse()?, &TAG.parse()?).await?)
 }
 

@@ -17,11 +17,11 @@ const TEMPLATES: usize = 50;
 const DESCRIPTIONS: usize = 20;
 
 probes! {
+    "push-burst", Account, "Ten manifests can be pushed at once"
+        => "at least 10", otherwise "throttle@ecr:PUT/manifests/", [given "quotas"] burst;
     "throttled-push", Account, "Too many pushes are answered 429, without `Retry-After`"
         => "429 TOOMANYREQUESTS, no Retry-After", otherwise "throttle=1@ecr:PUT/manifests/",
         [given "quotas"] throttled;
-    "push-burst", Account, "Ten manifests can be pushed at once"
-        => "at least 10", otherwise "throttle@ecr:PUT/manifests/", [given "quotas"] burst;
     "templates", Account, "A registry may have 50 creation templates"
         => "50", otherwise "limit=CreateRepositoryCreationTemplate", templates;
     "description-rate", Account, "Twenty repositories can be described at once"
