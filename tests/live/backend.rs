@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ecr_mirror::{
     ecr::{AwsSession, Identity},
     model::Host,
@@ -47,7 +47,12 @@ impl Backend {
 
     /// The registry of AWS at this host, with the credentials that the AWS SDK finds.
     pub(crate) async fn aws(host: &str) -> Result<Arc<Self>> {
-        Self::open(host, None).await
+        let backend = Self::open(host, None).await?;
+        let ecr = aws_sdk_ecr::Client::new(&backend.session.config);
+        let described = ecr.describe_registry().send().await.context("DescribeRegistry")?;
+        let own = described.registry_id().unwrap_or_default();
+        ensure!(own == backend.account, "the credentials belong to the account {own}");
+        Ok(backend)
     }
 
     async fn open(host: &str, embedded: Option<Sandbox>) -> Result<Arc<Self>> {
@@ -116,7 +121,7 @@ impl Backend {
         if let Some(sandbox) = &self.embedded {
             let local = sandbox.address();
             let set = address.set_scheme("http").is_ok() && address.set_ip_host(local.ip()).is_ok();
-            anyhow::ensure!(set && address.set_port(Some(local.port())).is_ok(), "{url}");
+            ensure!(set && address.set_port(Some(local.port())).is_ok(), "{url}");
         }
         Ok((address, authority))
     }

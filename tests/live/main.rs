@@ -37,10 +37,28 @@ const ONLY: &str = "ECR_MIRROR_LIVE_ONLY";
 async fn ask_embedded(behaves: Behaves) -> (Arc<Backend>, Vec<Asked>) {
     let backend = Backend::embedded().await.unwrap();
     let mut all = Vec::new();
+    let journal = || backend.sandbox().unwrap().journal();
     for probe in probes::all() {
+        let before = journal().len();
         all.push(ask(&backend, probe, behaves, &CancellationToken::new()).await);
+        let operations = journal().split_off(before).into_iter().filter_map(|it| it.operation);
+        let of_account = operations.filter(|it| OF_ACCOUNT.iter().any(|word| it.contains(word)));
+        let of_account: Vec<String> = of_account.filter(|it| !is_read(it)).collect();
+        assert!(
+            probe.scope.is_of_account() || of_account.is_empty(),
+            "{}: {of_account:?}",
+            probe.id
+        );
     }
     (backend, all)
+}
+
+/// Parts of the names of operations on state of the whole account.
+const OF_ACCOUNT: [&str; 6] =
+    ["AccountSetting", "Registry", "CacheRule", "CreationTemplate", "PullTime", "Replication"];
+
+fn is_read(operation: &str) -> bool {
+    ["Get", "Describe", "List"].iter().any(|read| operation.starts_with(read))
 }
 
 /// The results with another verdict, each with what was seen.
@@ -198,17 +216,43 @@ async fn neither_the_transcript_nor_the_table_contains_a_secret() {
     assert!(!hidden.contains("IQoJ") && !hidden.contains("assumed-role"), "{hidden}");
 }
 
-/// The reason why AWS is not asked this; `None` if it is.
-fn obstacle(probe: &Probe) -> Option<String> {
-    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    match probe.scope {
-        Scope::Own | Scope::Slow => None,
-        Scope::Account if env::var(ACCOUNT).is_ok_and(|value| value == "yes") => None,
-        Scope::Account => Some(format!("it touches the whole account; set {ACCOUNT}=yes")),
-        Scope::Needs(name) if is_set(name) => None,
-        Scope::Needs(name) => Some(format!("set {name}")),
-        Scope::EmbeddedOnly(why) => Some(why.to_owned()),
+/// The reason why AWS is not asked this, with these variables; `None` if it is.
+fn obstacle(probe: &Probe, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    if probe.scope.is_of_account() && variable(ACCOUNT).as_deref() != Some("yes") {
+        return Some(format!("it touches the whole account; set {ACCOUNT}=yes"));
     }
+    match probe.scope {
+        Scope::Needs(name) | Scope::AccountNeeds(name) if variable(name).is_none() => {
+            Some(format!("set {name}"))
+        }
+        Scope::EmbeddedOnly(why) => Some(why.to_owned()),
+        _ => None,
+    }
+}
+
+#[test]
+fn probes_of_the_account_run_only_with_its_variable() {
+    let asks = |probe: &Probe, account: Option<&str>| {
+        let set = |name: &str| match name {
+            ACCOUNT => account.map(str::to_owned),
+            _ => Some("set".to_owned()),
+        };
+        obstacle(probe, set).is_none()
+    };
+    let mut of_account = probes::all().filter(|probe| probe.scope.is_of_account()).peekable();
+    assert!(of_account.peek().is_some());
+    for probe in of_account {
+        assert!(!asks(probe, None) && !asks(probe, Some("no")), "{}", probe.id);
+        assert!(asks(probe, Some("yes")), "{}", probe.id);
+        if let Scope::AccountNeeds(name) = probe.scope {
+            let only = |asked: &str| (asked == ACCOUNT).then(|| "yes".to_owned());
+            assert_eq!(obstacle(probe, only), Some(format!("set {name}")));
+        }
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Writes to stderr, past the test harness, which captures the output of tests that pass.
@@ -238,17 +282,16 @@ fn write(name: &str, text: &str) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn aws_answers_every_probe_as_expected() {
-    let Ok(host) = env::var(HOST) else {
+    let Some(host) = variable(HOST) else {
         say(&format!(
             "not asked: AWS. Set {HOST}=ACCOUNT.dkr.ecr.REGION.amazonaws.com (docs/live.md)"
         ));
         return;
     };
-    let only = env::var(ONLY).unwrap_or_default();
+    let only = variable(ONLY).unwrap_or_default();
     let is_chosen = |probe: &&Probe| only.is_empty() || only.split(',').any(|id| id == probe.id);
     let backend = Backend::aws(&host).await.unwrap();
-    let redaction =
-        Redaction::of(&backend, env::var(SHOW_ACCOUNT).is_ok_and(|it| it == "yes")).await;
+    let redaction = Redaction::of(&backend, variable(SHOW_ACCOUNT).as_deref() == Some("yes")).await;
     let redaction = redaction.unwrap();
     say(&format!("Everything that the probes make begins with {}.", backend.prefix));
 
@@ -261,16 +304,19 @@ async fn aws_answers_every_probe_as_expected() {
         }
     });
     let (chosen, not_asked): (Vec<&'static Probe>, Vec<&'static Probe>) =
-        probes::all().filter(is_chosen).partition(|probe| obstacle(probe).is_none());
-    let (slow, quick): (Vec<_>, Vec<_>) =
+        probes::all().filter(is_chosen).partition(|probe| obstacle(probe, variable).is_none());
+    let (slow, others): (Vec<_>, Vec<_>) =
         chosen.into_iter().partition(|probe| probe.scope == Scope::Slow);
+    let (rates, quick): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|probe| probe.scope == Scope::Rates);
     let slow =
         slow.iter().map(|probe| ask_in_turn(&backend, std::slice::from_ref(probe), &stop, tell));
     let quick = ask_in_turn(&backend, &quick, &stop, tell);
     let (mut all, slow) = futures::join!(quick, futures::future::join_all(slow));
     all.extend(slow.into_iter().flatten());
+    all.extend(ask_in_turn(&backend, &rates, &stop, tell).await);
 
-    let why = |probe: &&Probe| (probe.id, obstacle(probe).unwrap_or_default());
+    let why = |probe: &&Probe| (probe.id, obstacle(probe, variable).unwrap_or_default());
     let not_asked: Vec<_> = not_asked.iter().map(why).collect();
     write("transcript.txt", &transcript(&all, &redaction));
     let table = table(&all, &not_asked, &redaction);

@@ -40,12 +40,23 @@ pub(crate) enum Scope {
     Own,
     /// The same, and it waits for minutes.
     Slow,
-    /// State or quotas of the whole account in the region.
+    /// State of the whole account in the region.
     Account,
-    /// A variable that names something.
+    /// The same, and it needs a variable that names something.
+    AccountNeeds(&'static str),
+    /// The account's request rates and quotas: asked last.
+    Rates,
+    /// Things of its own, and it needs a variable that names something.
     Needs(&'static str),
     /// AWS cannot be asked, for this reason.
     EmbeddedOnly(&'static str),
+}
+
+impl Scope {
+    /// True if the probe touches more than things of its own.
+    pub(crate) fn is_of_account(self) -> bool {
+        matches!(self, Self::Account | Self::AccountNeeds(_) | Self::Rates)
+    }
 }
 
 /// How the embedded ECR behaves.

@@ -35,7 +35,7 @@ probes! {
         => "LifecyclePolicyNotFoundException", otherwise "otherwise=template-reapplies", template_repositories;
     "create-on-push", Account, "A push below a template for pushes creates the repository"
         => "202", otherwise "limit=InitiateLayerUpload", create_on_push;
-    "create-on-push-tags", Account, "So does a push below a template with tags and without a role"
+    "create-on-push-tags", Account, "A push below a template with tags and without a role creates a tagged repository"
         => "202, tagged", otherwise "limit=InitiateLayerUpload", create_on_push_tags;
 }
 

@@ -15,8 +15,8 @@ use crate::{
 
 /// A small public image at an upstream without credentials.
 const UPSTREAM: &str = "registry.k8s.io";
-const IMAGE: &str = "pause";
-const TAG: &str = "3.10";
+const IMAGE: &str = "pause-amd64";
+const TAG: &str = "3.1";
 /// The ARN of a secret with a login of Docker Hub.
 const DOCKER_HUB: &str = "ECR_MIRROR_LIVE_DOCKER_HUB_SECRET";
 /// The ARN of a secret whose name begins with `ecr-pullthroughcache/`, under a customer managed key.
@@ -33,9 +33,9 @@ probes! {
         => "200", otherwise "deny=BatchImportUpstreamImage", by_tag;
     "cache-digest", Account, "The first pull by digest does not import the image"
         => "404", otherwise "otherwise=cache-by-digest", by_digest;
-    "cache-library", Needs(DOCKER_HUB), "An official image of Docker Hub without `library/` is answered 403"
+    "cache-library", AccountNeeds(DOCKER_HUB), "An official image of Docker Hub without `library/` is answered 403"
         => "403 DENIED", otherwise "status-after=404@ecr:GET/manifests/", library;
-    "cache-secret-key", Needs(ENCRYPTED), "A rule refuses a secret under a customer managed key"
+    "cache-secret-key", AccountNeeds(ENCRYPTED), "A rule refuses a secret under a customer managed key"
         => "UnableToDecryptSecretValueException", otherwise "accept=CreatePullThroughCacheRule", secret_key;
 }
 

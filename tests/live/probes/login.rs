@@ -16,7 +16,7 @@ probes! {
     "challenge", Own, "A request without a login is answered with a Basic challenge"
         => "401 Basic realm=\"https://HOST/\",service=\"ecr.amazonaws.com\"",
         otherwise "otherwise=bearer-challenge", challenge;
-    "challenge-text", Own, "The body of that answer is text"
+    "challenge-text", Own, "The answer to a request without a login is a text"
         => "Not Authorized", otherwise "otherwise=bearer-challenge", challenge_text;
     "wrong-login", Own, "A password that ECR did not make is answered 401"
         => "401", otherwise "status-after=403@ecr:GET/v2/", wrong_login;

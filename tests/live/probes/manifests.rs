@@ -36,7 +36,7 @@ probes! {
         => "201, the subject", otherwise "otherwise=no-subject-header", subject;
     "referrers", Own, "The referrers of an image are listed"
         => "200, 1", otherwise "status-after=404@ecr:GET/referrers/", referrers;
-    "no-referrers", Own, "An image that is missing has an empty list of referrers"
+    "no-referrers", Own, "The list of referrers of a missing image is empty, and no error"
         => "200, 0", otherwise "status-after=404@ecr:GET/referrers/", no_referrers;
     "wrong-tag", Own, "A tag with `+` is refused, and not missing"
         => "400", otherwise "status-after=404@ecr:HEAD/manifests/", wrong_tag;

@@ -39,7 +39,16 @@ impl Observer for Silent {
 /// Mirrors a small public image, and returns its outcome.
 async fn mirror(run: &ProbeRun, registries: &Registries) -> Result<Outcome> {
     let toml = format!(
-        "[[destination]]\nregistry = \"{}\"\n[[image]]\nsource = \"registry.k8s.io/pause\"\ntags = [\"3.10\"]\nrepository = \"{}\"\n",
+        r#"
+        [[destination]]
+        registry = "{}"
+
+        [[image]]
+        source = "registry.k8s.io/pause"
+        tags = ["3.10"]
+        platforms = ["linux/amd64", "linux/arm64"]
+        repository = "{}"
+        "#,
         run.backend.host,
         run.name("a"),
     );

@@ -17,14 +17,14 @@ const TEMPLATES: usize = 50;
 const DESCRIPTIONS: usize = 20;
 
 probes! {
-    "push-burst", Account, "Ten manifests can be pushed at once"
+    "push-burst", Rates, "Ten manifests can be pushed at once"
         => "at least 10", otherwise "throttle@ecr:PUT/manifests/", [given "quotas"] burst;
-    "throttled-push", Account, "Too many pushes are answered 429, without `Retry-After`"
+    "throttled-push", Rates, "Too many pushes are answered 429, without `Retry-After`"
         => "429 TOOMANYREQUESTS, no Retry-After", otherwise "throttle=1@ecr:PUT/manifests/",
         [given "quotas"] throttled;
-    "templates", Account, "A registry may have 50 creation templates"
+    "templates", Rates, "A registry may have 50 creation templates"
         => "50", otherwise "limit=CreateRepositoryCreationTemplate", templates;
-    "description-rate", Account, "Twenty repositories can be described at once"
+    "description-rate", Rates, "Twenty repositories can be described at once"
         => "20", otherwise "limit=DescribeRepositories", descriptions;
 }
 
