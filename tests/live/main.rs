@@ -305,10 +305,10 @@ async fn aws_answers_every_probe_as_expected() {
     });
     let (chosen, not_asked): (Vec<&'static Probe>, Vec<&'static Probe>) =
         probes::all().filter(is_chosen).partition(|probe| obstacle(probe, variable).is_none());
-    let (slow, others): (Vec<_>, Vec<_>) =
+    let (slow, rest): (Vec<_>, Vec<_>) =
         chosen.into_iter().partition(|probe| probe.scope == Scope::Slow);
     let (rates, quick): (Vec<_>, Vec<_>) =
-        others.into_iter().partition(|probe| probe.scope == Scope::Rates);
+        rest.into_iter().partition(|probe| probe.scope == Scope::Rates);
     let slow =
         slow.iter().map(|probe| ask_in_turn(&backend, std::slice::from_ref(probe), &stop, tell));
     let quick = ask_in_turn(&backend, &quick, &stop, tell);

@@ -240,7 +240,8 @@ async fn policy_content(run: &ProbeRun) -> Seen {
     run.prepared();
     let read = run.api(|ecr| ecr.get_repository_policy().repository_name(name).send()).await?;
     let text = read.body["policyText"].as_str().unwrap_or_default();
-    run.note(if text == policy.to_string() { "the same text" } else { "another text" });
+    let sent = policy.to_string();
+    run.note(if text == sent { "the same text" } else { "another text" });
     let is_equal = serde_json::from_str::<Value>(text).is_ok_and(|read| read == policy);
     Ok(read.error.unwrap_or_else(|| if is_equal { "equal" } else { "different" }.to_owned()))
 }

@@ -75,7 +75,7 @@ fn referrer(image: &str, subject: &Digest) -> Result<String> {
 async fn missing_layer(run: &ProbeRun) -> Seen {
     let repository = run.repository().await?;
     let image = run.push_blobs(&repository, "content").await?;
-    let text = image.text.replace(&image.layer.hex()[..], &Digest::of(b"missing").hex()[..]);
+    let text = image.text.replace(image.layer.hex(), Digest::of(b"missing").hex());
     run.prepared();
     Ok(run.put_manifest(&repository, "1", IMAGE, &text).await?.code())
 }
