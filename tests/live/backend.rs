@@ -48,6 +48,8 @@ impl Backend {
     /// The registry of AWS at this host, with the credentials that the AWS SDK finds.
     pub(crate) async fn aws(host: &str) -> Result<Arc<Self>> {
         let backend = Self::open(host, None).await?;
+        // the program explains why credentials cannot be used
+        backend.login().await?;
         let ecr = aws_sdk_ecr::Client::new(&backend.session.config);
         let described = ecr.describe_registry().send().await.context("DescribeRegistry")?;
         let own = described.registry_id().unwrap_or_default();

@@ -290,7 +290,8 @@ async fn aws_answers_every_probe_as_expected() {
     };
     let only = variable(ONLY).unwrap_or_default();
     let is_chosen = |probe: &&Probe| only.is_empty() || only.split(',').any(|id| id == probe.id);
-    let backend = Backend::aws(&host).await.unwrap();
+    let backend = Backend::aws(&host).await;
+    let backend = backend.unwrap_or_else(|error| panic!("cannot ask `{host}`: {error:#}"));
     let redaction = Redaction::of(&backend, variable(SHOW_ACCOUNT).as_deref() == Some("yes")).await;
     let redaction = redaction.unwrap();
     say(&format!("Everything that the probes make begins with {}.", backend.prefix));
