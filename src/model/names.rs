@@ -13,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 pub struct NameError {
     /// The problem. A reader reads it after the text: "`x` …".
     pub problem: String,
-    pub(crate) hint: Option<String>,
+    /// The fix, as an imperative.
+    pub hint: Option<String>,
 }
 
 impl NameError {

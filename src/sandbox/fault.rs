@@ -5,12 +5,14 @@
 //! [`Faults::active`].
 
 pub(super) mod apply;
+mod behaviour;
 mod definition;
 mod state;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use behaviour::Behaviour;
 pub(crate) use definition::Arg;
 #[cfg(test)]
 use definition::Often;

@@ -20,8 +20,11 @@ use super::{
     rules, secrets, templates,
 };
 use crate::{
-    model::Tag,
-    sandbox::upstream::{ImportError, UpstreamRepository},
+    model::TagOrDigest,
+    sandbox::{
+        fault::Behaviour,
+        upstream::{ImportError, UpstreamRepository},
+    },
 };
 use import::{Import, Origin};
 
@@ -46,35 +49,46 @@ enum Cached {
 }
 
 impl CachedPull<'_> {
-    /// Imports `tag` from the upstream if a rule covers the repository and the cached tag is
-    /// missing or stale. Does nothing without a rule.
+    /// Imports a tag from the upstream if a rule covers the repository and the cached tag is
+    /// missing or stale. Does nothing without a rule, and nothing for a digest.
     ///
     /// Errors: `RepositoryNotFoundException` without the right to create the repository,
     /// `ImageNotFoundException` without the right to import or if the upstream lacks the image,
     /// `UnableToGetUpstreamImageException` for the rule's secret, and the failure codes
     /// `UpstreamAccessDenied`, `UpstreamTooManyRequests`, `UpstreamUnavailable`. With a stale tag
     /// none of these: the last copy is served.
-    pub(super) async fn ensure_cached(&self, tag: &Tag) -> Result<(), EcrError> {
+    pub(super) async fn ensure_cached(&self, at: &TagOrDigest) -> Result<(), EcrError> {
+        let is_digest = matches!(at, TagOrDigest::Digest(_));
+        if is_digest && !self.ecr.faults.otherwise(Behaviour::CacheByDigest) {
+            return Ok(());
+        }
         let Some(rule) = rules::matching_rule(self.registry, self.repository) else {
             return Ok(());
         };
-        if self.cached(tag) == Cached::Fresh {
+        if self.cached(at) == Cached::Fresh {
             return Ok(());
         }
         let _guard = self.registry.lock_import(self.repository).await;
         // another pull may have imported it meanwhile
-        let cached = self.cached(tag);
+        let cached = self.cached(at);
         if cached == Cached::Fresh {
             return Ok(());
         }
-        match self.import(&rule, tag).await {
+        match self.import(&rule, at).await {
             Err(_) if cached == Cached::Stale => Ok(()),
             other => other,
         }
     }
 
-    fn cached(&self, tag: &Tag) -> Cached {
+    fn cached(&self, at: &TagOrDigest) -> Cached {
         let (registry, name) = (self.registry, self.repository);
+        let tag = match at {
+            TagOrDigest::Tag(tag) => tag,
+            TagOrDigest::Digest(digest) if registry.store.has_manifest(name, digest) => {
+                return Cached::Fresh;
+            }
+            TagOrDigest::Digest(_) => return Cached::Absent,
+        };
         let Some(digest) = registry.store.tag(name, tag.as_str()) else { return Cached::Absent };
         // an immutable tag never moves
         if registry.settings(name).is_ok_and(|settings| settings.is_immutable(tag.as_str())) {
@@ -87,7 +101,7 @@ impl CachedPull<'_> {
         }
     }
 
-    async fn import(&self, rule: &rules::MatchedRule, tag: &Tag) -> Result<(), EcrError> {
+    async fn import(&self, rule: &rules::MatchedRule, at: &TagOrDigest) -> Result<(), EcrError> {
         let settings = self.authorize_import()?;
         let import = Import {
             origin: self.origin(rule)?,
@@ -95,9 +109,9 @@ impl CachedPull<'_> {
             repository: self.repository.to_owned(),
             settings,
         };
-        let tag = tag.clone();
+        let at = at.clone();
         // makes, hashes and writes images: not on the runtime's threads
-        let imported = tokio::task::spawn_blocking(move || import.run(&tag)).await;
+        let imported = tokio::task::spawn_blocking(move || import.run(&at)).await;
         imported.expect("importing does not panic")
     }
 

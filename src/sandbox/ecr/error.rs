@@ -8,7 +8,10 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::sandbox::distribution;
+use crate::sandbox::{
+    distribution,
+    fault::{Behaviour, Faults},
+};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct EcrError {
@@ -129,9 +132,13 @@ impl From<std::io::Error> for EcrError {
 /// The response to missing or wrong Basic credentials, which is not JSON.
 ///
 /// Source: kuik#172, apple/container#1707.
-pub(super) fn not_authorized(host: &str) -> Response {
-    let realm = format!("Basic realm=\"https://{host}/\",service=\"ecr.amazonaws.com\"");
-    let mut response = Response::new(Body::from("Not Authorized\n"));
+pub(super) fn not_authorized(host: &str, faults: &Faults) -> Response {
+    let is_bearer = faults.otherwise(Behaviour::BearerChallenge);
+    let scheme = if is_bearer { "Bearer" } else { "Basic" };
+    let text =
+        if is_bearer { r#"{"errors":[{"code":"UNAUTHORIZED"}]}"# } else { "Not Authorized\n" };
+    let realm = format!("{scheme} realm=\"https://{host}/\",service=\"ecr.amazonaws.com\"");
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

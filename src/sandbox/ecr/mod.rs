@@ -179,7 +179,14 @@ impl Ecr {
         }
         let store = Arc::new(Store::open(self.directory.join(account).join(region))?);
         let clock = self.clock.clone();
-        let registry = Arc::new(Registry::new(account, region, store, self.blob_mounting, clock));
+        let registry = Arc::new(Registry::new(
+            account,
+            region,
+            store,
+            self.blob_mounting,
+            clock,
+            self.faults.clone(),
+        ));
         registries.insert(key, registry.clone());
         Ok(registry)
     }

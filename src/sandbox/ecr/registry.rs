@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     model::Digest,
-    sandbox::{BlobMounting, Store},
+    sandbox::{
+        BlobMounting, Store,
+        fault::{Behaviour, Faults},
+    },
 };
 
 /// Seconds for which further pulls of an image are not recorded.
@@ -38,6 +41,7 @@ pub(super) struct Registry {
     /// Held while a manifest is checked and committed; never while waiting for a client.
     commits: Mutex<()>,
     clock: Clock,
+    pub faults: Faults,
     /// A lock per repository; its holder imports, and takes no other.
     imports: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -99,6 +103,7 @@ impl Registry {
         store: Arc<Store>,
         blob_mounting: BlobMounting,
         clock: Clock,
+        faults: Faults,
     ) -> Self {
         Self {
             account: account.to_owned(),
@@ -108,6 +113,7 @@ impl Registry {
             blob_mounting,
             commits: Mutex::new(()),
             clock,
+            faults,
             imports: Mutex::default(),
         }
     }
@@ -297,10 +303,14 @@ impl Registry {
 
     pub(super) fn account_setting(&self, name: &str) -> String {
         let settings: BTreeMap<String, String> = self.document(ACCOUNT_SETTINGS);
+        let is_otherwise = |behaviour| self.faults.otherwise(behaviour);
+        let mounts =
+            self.blob_mounting == BlobMounting::On || is_otherwise(Behaviour::MountingDefault);
         let default = match name {
-            "BLOB_MOUNTING" if self.blob_mounting == BlobMounting::On => "ENABLED",
+            "BLOB_MOUNTING" if mounts => "ENABLED",
             "BLOB_MOUNTING" => "DISABLED",
             "BASIC_SCAN_TYPE_VERSION" => "AWS_NATIVE",
+            _ if is_otherwise(Behaviour::PolicyScope) => "V1",
             _ => "V2",
         };
         settings.get(name).cloned().unwrap_or_else(|| default.to_owned())

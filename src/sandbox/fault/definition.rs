@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use axum::http::{Method, StatusCode};
 
+use super::behaviour::Behaviour;
 use crate::model::NameError;
 
 /// Declares each fault's name, argument and help in one table.
@@ -52,10 +53,12 @@ enum ArgumentKind {
     RequiredNumber(&'static str),
     Word(&'static str),
     OneOf(&'static [&'static str]),
+    /// One of many words: the text is their name in the help.
+    Listed(&'static str, &'static [&'static str]),
     HttpStatus,
 }
 
-use ArgumentKind::{HttpStatus, NoArgument, OneOf, OptionalNumber, RequiredNumber, Word};
+use ArgumentKind::{HttpStatus, Listed, NoArgument, OneOf, OptionalNumber, RequiredNumber, Word};
 
 names! {
     Refuse = "refuse", NoArgument, "refuse connections; only plain and standing sandboxes distinguish sides";
@@ -102,6 +105,8 @@ names! {
     Clock = "clock", RequiredNumber("SECONDS"), "set AWS's clock SECONDS ahead, and refuse signatures older than 300 s";
     TemplateRole = "template-role", NoArgument, "refuse creation templates with tags and without a role";
     Deny = "deny", Word("ACTION"), "deny this action of ECR, STS or Secrets Manager";
+    Accept = "accept", Word("ACTION"), "answer 200 to calls of this action that ECR refuses, without effect";
+    Otherwise = "otherwise", Listed("BEHAVIOUR", Behaviour::WORDS), "let ECR behave otherwise than it is assumed to (docs/live.md)";
 }
 
 /// The part of the sandbox that a fault applies to.
@@ -250,7 +255,9 @@ fn argument(name: Name, text: Option<&str>) -> Result<Arg, NameError> {
         (OptionalNumber(_) | RequiredNumber(_), Some(text)) if text.parse::<u64>().is_ok() => {
             Ok(given(text))
         }
-        (OneOf(choices), Some(text)) if choices.contains(&text) => Ok(given(text)),
+        (OneOf(choices) | Listed(_, choices), Some(text)) if choices.contains(&text) => {
+            Ok(given(text))
+        }
         (HttpStatus, Some(text)) if text.parse().is_ok_and(|it: u16| (200..600).contains(&it)) => {
             Ok(given(text))
         }
@@ -262,7 +269,7 @@ fn argument(name: Name, text: Option<&str>) -> Result<Arg, NameError> {
             .hint(format!("write `{name}={unit}`, a whole number"))),
         (HttpStatus, _) => Err(NameError::new("lacks its status")
             .hint(format!("write `{name}=503`, a status from 200 to 599"))),
-        (OneOf(choices), _) => Err(NameError::new("lacks its argument")
+        (OneOf(choices) | Listed(_, choices), _) => Err(NameError::new("lacks its argument")
             .hint(format!("write `{name}=` and one of {}", choices.join(", ")))),
     }
 }
@@ -279,7 +286,7 @@ pub fn help() -> String {
         let usage = match name.argument() {
             NoArgument => name.to_string(),
             OptionalNumber(unit) => format!("{name}[={unit}]"),
-            RequiredNumber(unit) | Word(unit) => format!("{name}={unit}"),
+            RequiredNumber(unit) | Word(unit) | Listed(unit, _) => format!("{name}={unit}"),
             OneOf(choices) => format!("{name}={}", choices.join("|")),
             HttpStatus => format!("{name}=STATUS"),
         };

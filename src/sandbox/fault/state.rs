@@ -8,7 +8,10 @@ use std::sync::{
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::definition::{Arg, Content, Fault, Name, Often, Side, Target};
+use super::{
+    behaviour::Behaviour,
+    definition::{Arg, Content, Fault, Name, Often, Side, Target},
+};
 
 /// The active faults. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +85,11 @@ impl Faults {
     pub(crate) fn active_for(&self, name: Name, word: &str) -> bool {
         let matches = |fault: &Fault| matches!(&fault.arg, Arg::Word(given) if given == word);
         self.trigger(name, Side::Any, matches).is_some()
+    }
+
+    /// True if ECR must behave otherwise in this respect.
+    pub(crate) fn otherwise(&self, behaviour: Behaviour) -> bool {
+        self.active_for(Name::Otherwise, behaviour.as_str())
     }
 
     /// The argument of the fault if it applies to this request.

@@ -42,6 +42,8 @@ fn an_invalid_fault_is_refused_with_the_reason() {
         ("status=199", "lacks its status"),
         ("status=ok", "lacks its status"),
         ("status", "lacks its status"),
+        ("otherwise", "lacks its argument"),
+        ("otherwise=sunshine", "lacks its argument"),
         ("reset@there", "names no side of the sandbox"),
         ("reset*x", "says no number of requests"),
         ("reset%101", "says no number of requests"),

@@ -65,13 +65,17 @@ pub(super) struct Import {
 }
 
 impl Import {
-    /// Imports the tag's image, and points the tag to it.
+    /// Imports an image, and points its tag to it.
     ///
     /// Creates the repository once the upstream is known to have the tag. ECR's documentation does
     /// not say whether it creates it earlier.
-    pub(super) fn run(&self, tag: &Tag) -> Result<(), EcrError> {
+    pub(super) fn run(&self, at: &TagOrDigest) -> Result<(), EcrError> {
         let (registry, name) = (&self.registry, &self.repository);
-        let root = self.origin.manifest(&TagOrDigest::Tag(tag.clone()))?;
+        let root = self.origin.manifest(at)?;
+        let TagOrDigest::Tag(tag) = at else {
+            self.ensure_repository()?;
+            return self.commit(&root, None, &mut HashSet::new());
+        };
         if registry.store.tag(name, tag.as_str()).as_ref() != Some(&root.digest) {
             self.ensure_repository()?;
             self.commit(&root, Some(tag), &mut HashSet::new())?;

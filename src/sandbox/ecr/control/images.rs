@@ -7,15 +7,18 @@ use serde_json::{Map, Value, json};
 
 use super::{ApiResult, Caller, repositories::with_next};
 use crate::{
-    model::{Digest, NameError, Tag},
-    sandbox::ecr::{
-        archive::{self, ACTIVE, Archive},
-        cache::CachedPull,
-        error::{EcrError, IMAGE_QUOTA},
-        images::{self, ImageId, Push, RepeatedPush},
-        manifest::Manifest,
-        model::{self, Failure, Input, missing},
-        registry::Registry,
+    model::{Digest, NameError, Tag, TagOrDigest},
+    sandbox::{
+        ecr::{
+            archive::{self, ACTIVE, Archive},
+            cache::CachedPull,
+            error::{EcrError, IMAGE_QUOTA},
+            images::{self, ImageId, Push, RepeatedPush},
+            manifest::Manifest,
+            model::{self, Failure, Input, missing},
+            registry::Registry,
+        },
+        fault::{Behaviour, Faults},
     },
 };
 
@@ -28,9 +31,12 @@ pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
         return Ok(made_up_page(count, input.text("nextToken", &model::FREE)?));
     }
     let page = input.page(100, 1000, "imageIds")?;
-    let filter = ImageFilter::read(input)?;
+    let filter = ImageFilter::read(input, &registry.faults)?;
     let tags = images::tags_of(&registry, name);
     let archive = Archive::of(&registry, name);
+    if registry.faults.otherwise(Behaviour::ListingPulls) {
+        registry.record_pulls(name, &registry.store.manifests(name), caller.principal())?;
+    }
     let mut ids: Vec<(String, Value)> = Vec::new();
     for digest in registry.store.manifests(name) {
         let matches = |is_tagged| filter.matches(is_tagged, || archive.status(&digest));
@@ -67,9 +73,10 @@ struct ImageFilter {
 }
 
 impl ImageFilter {
-    fn read(input: &Input<'_>) -> Result<Self, EcrError> {
+    fn read(input: &Input<'_>, faults: &Faults) -> Result<Self, EcrError> {
         let Some(filter) = input.structure("filter")? else {
-            return Ok(Self { tags: "ANY", status: "ACTIVE" });
+            let lists_all = faults.otherwise(Behaviour::ArchivedListed);
+            return Ok(Self { tags: "ANY", status: if lists_all { "ANY" } else { "ACTIVE" } });
         };
         let tags = filter.one_of("tagStatus", TAG_STATUS)?.unwrap_or("ANY");
         let status = filter.one_of("imageStatus", IMAGE_STATUS)?.unwrap_or("ACTIVE");
@@ -116,7 +123,7 @@ async fn ensure_cached(
         return Ok(Ok(()));
     };
     let pull = CachedPull { ecr: caller.ecr, registry, principal: caller.principal(), repository };
-    match pull.ensure_cached(&tag).await {
+    match pull.ensure_cached(&TagOrDigest::Tag(tag)).await {
         Ok(()) => Ok(Ok(())),
         Err(EcrError { name: "ImageNotFoundException", message }) => {
             Ok(Err(("ImageNotFound", message)))
@@ -192,8 +199,8 @@ pub(super) fn batch_delete(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult 
 pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let ids = image_ids(input)?;
     let page = input.page(100, 1000, "imageIds")?;
-    let filter = ImageFilter::read(input)?;
     let (registry, name) = caller.repository(input)?;
+    let filter = ImageFilter::read(input, &registry.faults)?;
     let tags = images::tags_of(&registry, name);
     let archive = Archive::of(&registry, name);
     let digests: Vec<Digest> = match ids {
@@ -327,6 +334,12 @@ pub(super) fn check_layers(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult 
                 "layerSize": size,
                 "mediaType": types.get(&digest).map_or("application/octet-stream", |known| known),
             }),
+            None if registry.faults.otherwise(Behaviour::LayerFailures) => {
+                failures.push(json!({
+                    "layerDigest": text, "failureCode": "MissingLayerDigest", "failureReason": "",
+                }));
+                continue;
+            }
             None => json!({ "layerDigest": text, "layerAvailability": "UNAVAILABLE" }),
         });
     }

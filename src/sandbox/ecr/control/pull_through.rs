@@ -5,14 +5,17 @@
 use serde_json::{Value, json};
 
 use super::{ApiResult, Caller, repositories::with_next};
-use crate::sandbox::ecr::{
-    AwsHost, aws_host,
-    cache::import_error,
-    error::EcrError,
-    model::{self, Input},
-    registry::Registry,
-    rules::{RULES, Rules},
-    secrets,
+use crate::sandbox::{
+    ecr::{
+        AwsHost, aws_host,
+        cache::import_error,
+        error::EcrError,
+        model::{self, Input},
+        registry::Registry,
+        rules::{RULES, Rules},
+        secrets,
+    },
+    fault::Behaviour,
 };
 
 const MAX_RULES: usize = 50;
@@ -86,6 +89,7 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let credential = input.text("credentialArn", &model::CREDENTIAL_ARN)?;
     let role = input.text("customRoleArn", &model::ROLE_ARN)?;
     let upstream_prefix = input.text("upstreamRepositoryPrefix", &model::RULE_PREFIX)?;
+    let is_omitted = upstream_prefix.is_none();
     let upstream_prefix = upstream_prefix.unwrap_or("ROOT");
     let registry = caller.registry(input)?;
     let (name, needs) = upstream(url, claimed)?;
@@ -122,6 +126,9 @@ pub(super) fn create(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
         });
         set(&mut rule, "credentialArn", credential);
         set(&mut rule, "customRoleArn", role);
+        if is_omitted && registry.faults.otherwise(Behaviour::NoUpstreamPrefix) {
+            rule["upstreamRepositoryPrefix"].take();
+        }
         rules.insert(prefix.to_owned(), rule.clone());
         Ok(rule)
     })

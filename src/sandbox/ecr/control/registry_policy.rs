@@ -5,10 +5,13 @@
 use serde_json::{Value, json};
 
 use super::{ApiResult, Caller, repositories::parsed};
-use crate::sandbox::ecr::{
-    error::EcrError,
-    model::{self, Input},
-    registry::Registry,
+use crate::sandbox::{
+    ecr::{
+        error::EcrError,
+        model::{self, Input},
+        registry::Registry,
+    },
+    fault::Behaviour,
 };
 
 const POLICY: &str = "registry-policy";
@@ -39,12 +42,18 @@ pub(super) fn put(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let registry = caller.own_registry()?;
     let scope = registry.account_setting("REGISTRY_POLICY_SCOPE");
     let refused = || EcrError::parameter("PolicyText", "Invalid registry policy provided");
-    let policy = parsed("PolicyText", text).map_err(|_| refused())?;
+    let mut policy = parsed("PolicyText", text).map_err(|_| refused())?;
     if !statements(&policy).is_some_and(|all| all.iter().all(|one| is_statement(one, &scope))) {
         return Err(refused());
     }
+    let mut text = text.to_owned();
+    if registry.faults.otherwise(Behaviour::PolicySids) {
+        let statements = policy["Statement"].as_array_mut().into_iter().flatten();
+        statements.filter_map(Value::as_object_mut).for_each(|one| drop(one.remove("Sid")));
+        text = policy.to_string();
+    }
     registry.change(POLICY, |policy: &mut Option<String>| {
-        *policy = Some(text.to_owned());
+        *policy = Some(text.clone());
         Ok(json!({ "registryId": registry.account, "policyText": text }))
     })
 }

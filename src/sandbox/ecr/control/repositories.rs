@@ -272,6 +272,11 @@ pub(super) fn encryption(
     let kind = encryption.one_of("encryptionType", kinds)?;
     let kind = kind.ok_or_else(|| missing("encryptionType"))?;
     let key = encryption.text("kmsKey", limits)?.filter(|key| !key.is_empty());
+    // Source: user guide, encryption at rest
+    if kind == "KMS_DSSE" && registry.partition() != "aws-us-gov" {
+        let rule = "KMS_DSSE is available in the AWS GovCloud (US) Regions only";
+        return Err(EcrError::parameter("encryptionType", rule));
+    }
     if kind == "AES256" {
         return match key {
             Some(_) => Err(EcrError::parameter("kmsKey", "Member must not be given with AES256")),

@@ -9,13 +9,16 @@
 use serde_json::{Value, json};
 
 use super::{ApiResult, Caller, empty, repositories::tags};
-use crate::sandbox::ecr::{
-    clock::since_epoch,
-    error::EcrError,
-    identity::{checksum, uuid},
-    model::{self, Input, Text, missing},
-    registry::Registry,
-    secrets::{Secret, Secrets, arn_prefix, change, stored},
+use crate::sandbox::{
+    ecr::{
+        clock::since_epoch,
+        error::EcrError,
+        identity::{checksum, uuid},
+        model::{self, Input, Text, missing},
+        registry::Registry,
+        secrets::{Secret, Secrets, arn_prefix, change, stored},
+    },
+    fault::Behaviour,
 };
 
 const NAME: Text = Text {
@@ -222,7 +225,13 @@ pub(super) fn value(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
 }
 
 pub(super) fn describe(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
-    let (name, secret) = find_secret(caller, input)?;
+    let (name, mut secret) = find_secret(caller, input)?;
+    if caller.ecr.faults.otherwise(Behaviour::SecretTags) {
+        secret.tags.clear();
+    }
+    if caller.ecr.faults.otherwise(Behaviour::SecretKey) {
+        secret.key = None;
+    }
     let shown = |(key, value): (&String, &String)| json!({ "Key": key, "Value": value });
     let mut answer = json!({
         "ARN": secret.arn,

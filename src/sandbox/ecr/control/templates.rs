@@ -11,12 +11,15 @@ use crate::sandbox::{
         error::EcrError,
         model::{self, Input, Text, missing},
         registry::Registry,
-        templates::{TEMPLATES, Templates},
+        templates::{TEMPLATES, Templates, cached_settings},
     },
-    fault::{Name, Side},
+    fault::{Behaviour, Name, Side},
 };
 
 const APPLIED_FOR: &[&str] = &["REPLICATION", "PULL_THROUGH_CACHE", "CREATE_ON_PUSH"];
+
+const MUTABILITY: &str = "imageTagMutability";
+const EXCLUSIONS: &str = "imageTagMutabilityExclusionFilters";
 
 /// `kmsKey` of a template: a whole ARN only.
 const KMS_KEY: Text = Text {
@@ -71,14 +74,39 @@ pub(super) fn update(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
     let prefix = prefix(input)?;
     authorize_write(caller, input)?;
     let registry = caller.own_registry()?;
-    registry.change(TEMPLATES, |templates: &mut Templates| {
+    let updated = registry.change(TEMPLATES, |templates: &mut Templates| {
         let missing = || not_found(prefix, &registry.account);
         let template = templates.get_mut(prefix).ok_or_else(missing)?;
+        reset_omitted(template, input, &registry);
         write(template, input, &registry)?;
         check_role(template, caller)?;
         template["updatedAt"] = registry.now().into();
         Ok(json!({ "registryId": registry.account, "repositoryCreationTemplate": template }))
-    })
+    })?;
+    if registry.faults.otherwise(Behaviour::TemplateReapplies) {
+        for repository in registry.store.repositories() {
+            let lifecycle = cached_settings(&registry, &repository).lifecycle;
+            registry.change_settings(&repository, |settings| {
+                settings.lifecycle = lifecycle;
+                Ok(())
+            })?;
+        }
+    }
+    Ok(updated)
+}
+
+/// An update that omits the mutability makes it `MUTABLE`; it keeps other omitted members.
+///
+/// Source: API model, `UpdateRepositoryCreationTemplate`.
+fn reset_omitted(template: &mut Value, input: &Input<'_>, registry: &Registry) {
+    let keeps = registry.faults.otherwise(Behaviour::TemplateMutability);
+    if input.value(MUTABILITY).is_none() && !keeps {
+        template[MUTABILITY] = "MUTABLE".into();
+        template[EXCLUSIONS] = json!([]);
+    }
+    if registry.faults.otherwise(Behaviour::TemplateDescription) {
+        template["description"] = "".into();
+    }
 }
 
 /// Checks that the caller has the rights that the template will use in its name.
@@ -143,8 +171,6 @@ fn write_settings(
     input: &Input<'_>,
     registry: &Registry,
 ) -> Result<(), EcrError> {
-    const MUTABILITY: &str = "imageTagMutability";
-    const EXCLUSIONS: &str = "imageTagMutabilityExclusionFilters";
     if let Some(encryption) = encryption(input, registry, &KMS_KEY)? {
         template["encryptionConfiguration"] = encryption;
     }

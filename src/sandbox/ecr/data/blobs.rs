@@ -5,7 +5,7 @@ use axum::{http::StatusCode, response::Response};
 use super::{DataRequest, EcrError, RegistryResult};
 use crate::{
     model::Digest,
-    sandbox::{distribution::no_body, ecr::images},
+    sandbox::{distribution::no_body, ecr::images, fault::Behaviour},
 };
 
 impl DataRequest<'_> {
@@ -16,8 +16,10 @@ impl DataRequest<'_> {
         let size = size.ok_or_else(|| self.no_layer(digest))?;
         self.ecr.sessions.record_report(&self.arn(), digest);
         let media_type = match self.registry.store.is_referenced(self.name(), digest) {
-            true => images::blob_types(&self.registry, self.name()).remove(digest),
-            false => None,
+            true if !self.ecr.faults.otherwise(Behaviour::BlobType) => {
+                images::blob_types(&self.registry, self.name()).remove(digest)
+            }
+            _ => None,
         };
         let media_type = media_type.unwrap_or_else(|| "application/octet-stream".to_owned());
         let response: Response = no_body(

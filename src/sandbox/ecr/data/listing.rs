@@ -17,6 +17,7 @@ use crate::{
             model::Input,
             registry::Registry,
         },
+        fault::Behaviour,
     },
 };
 
@@ -44,7 +45,11 @@ impl DataRequest<'_> {
         let (tags, next) = cut(uri, tags)?;
         let body = json!({ "name": self.name(), "tags": tags });
         let mut response = distribution::json(StatusCode::OK, "application/json", &body);
-        link(&mut response, &self.url("tags/list"), uri, next);
+        let url = match self.ecr.faults.otherwise(Behaviour::RelativeLink) {
+            true => format!("/v2/{}/tags/list", self.name()),
+            false => self.url("tags/list"),
+        };
+        link(&mut response, &url, uri, next);
         Ok(response)
     }
 

@@ -3,7 +3,7 @@
 use axum::{
     body::Bytes,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::Response,
 };
 
@@ -16,7 +16,7 @@ use crate::{
             cache::CachedPull,
             images::{self, ImageId, Push, RepeatedPush},
         },
-        fault::{Name, Side},
+        fault::{Behaviour, Name, Side},
     },
 };
 
@@ -25,18 +25,19 @@ impl DataRequest<'_> {
     /// either may import the tag first.
     pub(super) async fn manifest(&self, at: &TagOrDigest, request: Parts) -> RegistryResult {
         self.authorize("BatchGetImage")?;
-        if let TagOrDigest::Tag(tag) = at {
-            let DataRequest { ecr, registry, principal, .. } = self;
-            CachedPull { ecr, registry, principal, repository: self.name() }
-                .ensure_cached(tag)
-                .await?;
-        }
+        let DataRequest { ecr, registry, principal, .. } = self;
+        let pull = CachedPull { ecr, registry, principal, repository: self.name() };
+        pull.ensure_cached(at).await?;
         self.registry.settings(self.name())?;
         let digest = self.find(at)?;
         let missing = || EcrError::new("ImageNotFoundException", "Requested image not found");
         let found = self.registry.store.manifest(self.name(), &digest).ok_or_else(missing)?;
         let (media_type, bytes) = found;
-        self.registry.record_pulls(self.name(), std::slice::from_ref(&digest), &self.principal)?;
+        let is_head = request.method == Method::HEAD;
+        if !(is_head && self.ecr.faults.otherwise(Behaviour::HeadPullsNothing)) {
+            let pulled = std::slice::from_ref(&digest);
+            self.registry.record_pulls(self.name(), pulled, &self.principal)?;
+        }
         if let (TagOrDigest::Tag(_), Some((other, bytes))) =
             (at, self.translated(&request.headers, &media_type, &bytes))
         {
@@ -88,7 +89,8 @@ impl DataRequest<'_> {
                 let digest = pushed.digest.to_string();
                 let headers = [("docker-content-digest", digest)];
                 let mut response = no_body(StatusCode::CREATED, headers);
-                if let Some(subject) = pushed.subject {
+                let is_silent = self.ecr.faults.otherwise(Behaviour::NoSubjectHeader);
+                if let Some(subject) = pushed.subject.filter(|_| !is_silent) {
                     let subject =
                         HeaderValue::from_str(subject.as_str()).expect("a digest is ASCII");
                     let name = HeaderName::from_static("oci-subject");

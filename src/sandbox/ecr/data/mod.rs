@@ -36,7 +36,10 @@ use super::{
 };
 use crate::{
     model::{Digest, Repository, TagOrDigest},
-    sandbox::distribution::{self, Resource, Route, RouteError},
+    sandbox::{
+        distribution::{self, Resource, Route, RouteError},
+        fault::Behaviour,
+    },
 };
 
 type RegistryResult = Result<Response, EcrError>;
@@ -164,7 +167,9 @@ impl DataRequest<'_> {
         };
         // an archived image cannot be pulled
         let archive = Archive::of(&self.registry, self.name());
-        let digest = digest.filter(|it| archive.is_empty() || archive.status(it) == ACTIVE);
+        let serves = self.ecr.faults.otherwise(Behaviour::ArchivedPulled);
+        let digest =
+            digest.filter(|it| serves || archive.is_empty() || archive.status(it) == ACTIVE);
         let missing = || EcrError::new("ImageNotFoundException", "Requested image not found");
         digest.ok_or_else(missing)
     }

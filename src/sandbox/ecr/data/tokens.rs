@@ -60,7 +60,7 @@ pub(super) fn principal(
     let password = header_text(headers, header::AUTHORIZATION).and_then(Password::from_header);
     // a token of another region does not count
     let Some(password) = password.filter(|password| password.region == region) else {
-        return Err(Box::new(not_authorized(host)));
+        return Err(Box::new(not_authorized(host, &ecr.faults)));
     };
     if password.expires < now() || ecr.tokens.is_revoked(password.issued, &ecr.faults) {
         return Err(Box::new(

@@ -26,7 +26,7 @@ use crate::{
     sandbox::{
         distribution::{no_body, query},
         ecr::rules,
-        fault::{Arg, Faults, Name, Side},
+        fault::{Arg, Behaviour, Faults, Name, Side},
         store::{AppendError, FinishError},
     },
 };
@@ -34,6 +34,8 @@ use crate::{
 /// Minimum bytes of every part but the last.
 const LEAST_PART: u64 = 5 << 20;
 const MOST_PARTS: usize = 4200;
+/// The life of an upload with `otherwise=sessions-expire`, in seconds.
+const SHORT_LIFE: f64 = 300.0;
 
 /// The state of uploads and uploaded blobs beside their bytes.
 #[derive(Debug, Default)]
@@ -41,12 +43,19 @@ pub(in crate::sandbox::ecr) struct Sessions(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The lengths of each session's parts, in order.
-    parts: HashMap<String, Vec<u64>>,
+    sessions: HashMap<String, Session>,
     /// Blobs by repository ARN that a client was told exist.
     reported: HashSet<BlobKey>,
     /// Upload times of blobs, by repository ARN.
     uploaded: HashMap<BlobKey, Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    /// Seconds since the epoch.
+    opened: f64,
+    /// The lengths of its parts, in order.
+    parts: Vec<u64>,
 }
 
 /// The hash of a repository's ARN and a digest, because the sandbox keeps one for each blob.
@@ -110,7 +119,8 @@ impl DataRequest<'_> {
             return Ok(self.created(&digest));
         }
         let id = self.registry.store.start_upload(self.name())?;
-        self.ecr.sessions.0.lock().parts.insert(id.clone(), Vec::new());
+        let session = Session { opened: self.registry.now(), parts: Vec::new() };
+        self.ecr.sessions.0.lock().sessions.insert(id.clone(), session);
         let location = self.url(&format!("blobs/uploads/{id}"));
         Ok(no_body(StatusCode::ACCEPTED, [("location", location), ("range", "0-0".to_owned())]))
     }
@@ -145,13 +155,17 @@ impl DataRequest<'_> {
     /// Source: containers-roadmap#2831.
     pub(super) async fn append(&self, id: &str, request: Request) -> RegistryResult {
         self.add_part(id, request).await?;
-        let parts = self.ecr.sessions.0.lock().parts.get(id).cloned().unwrap_or_default();
-        let first = parts.first().copied().unwrap_or_default();
+        let is_stale = !self.ecr.faults.otherwise(Behaviour::PatchRange);
+        let shown = match self.ecr.sessions.0.lock().sessions.get(id) {
+            Some(session) if is_stale => session.parts.first().copied().unwrap_or_default(),
+            Some(session) => session.parts.iter().sum(),
+            None => 0,
+        };
         Ok(no_body(
             StatusCode::CREATED,
             [
                 ("location", self.url(&format!("blobs/uploads/{id}"))),
-                ("range", format!("0-{}", first.saturating_sub(1))),
+                ("range", format!("0-{}", shown.saturating_sub(1))),
             ],
         ))
     }
@@ -164,8 +178,8 @@ impl DataRequest<'_> {
         self.authorize_existing("CompleteLayerUpload")?;
         let digest = digest.ok_or_else(|| EcrError::new("InvalidLayerDigest", "invalid digest"))?;
         let offset = self.offset(id)?;
-        let parts = self.ecr.sessions.0.lock().parts.remove(id).unwrap_or_default();
-        if parts.iter().rev().skip(1).any(|&length| length < LEAST_PART) {
+        let session = self.ecr.sessions.0.lock().sessions.remove(id).unwrap_or_default();
+        if session.parts.iter().rev().skip(1).any(|&length| length < LEAST_PART) {
             self.registry.store.cancel_upload(self.name(), id);
             let text = "All layer parts except the last part should be at least 5MB";
             return Err(EcrError::new("LayerPartTooSmallException", text));
@@ -209,7 +223,7 @@ impl DataRequest<'_> {
 
     pub(super) fn cancel_upload(&self, id: &str) -> RegistryResult {
         self.authorize_existing("UploadLayerPart")?;
-        self.ecr.sessions.0.lock().parts.remove(id);
+        self.ecr.sessions.0.lock().sessions.remove(id);
         if self.registry.store.cancel_upload(self.name(), id) {
             Ok(no_body(StatusCode::NO_CONTENT, []))
         } else {
@@ -236,7 +250,7 @@ impl DataRequest<'_> {
         };
         if after > before {
             let mut state = self.ecr.sessions.0.lock();
-            state.parts.entry(id.to_owned()).or_default().push(after - before);
+            state.sessions.entry(id.to_owned()).or_default().parts.push(after - before);
         }
         Ok(())
     }
@@ -244,7 +258,8 @@ impl DataRequest<'_> {
     fn check_part(&self, id: &str, headers: &HeaderMap) -> Result<(), EcrError> {
         self.authorize_existing("UploadLayerPart")?;
         let offset = self.offset(id)?;
-        if self.ecr.sessions.0.lock().parts.get(id).is_some_and(|parts| parts.len() >= MOST_PARTS) {
+        let is_full = |session: &Session| session.parts.len() >= MOST_PARTS;
+        if self.ecr.sessions.0.lock().sessions.get(id).is_some_and(is_full) {
             let text = format!("a layer has at most {MOST_PARTS} parts");
             return Err(EcrError::new("LimitExceededException", text));
         }
@@ -259,6 +274,12 @@ impl DataRequest<'_> {
     }
 
     fn offset(&self, id: &str) -> Result<u64, EcrError> {
+        let is_old = |session: &Session| self.registry.now() - session.opened > SHORT_LIFE;
+        if self.ecr.sessions.0.lock().sessions.get(id).is_some_and(is_old)
+            && self.ecr.faults.otherwise(Behaviour::SessionsExpire)
+        {
+            return Err(self.no_upload(id));
+        }
         let offset = self.registry.store.upload_offset(self.name(), id);
         offset.ok_or_else(|| self.no_upload(id))
     }
