@@ -401,21 +401,25 @@ fn all_entries(
     image: ImageSource,
     tables: &Tables<'_>,
 ) -> Result<Vec<ReadEntry>, Problem> {
-    let wildcard = match image {
+    let mut wildcard = match image {
         ImageSource::One(reference) => return entries(draft, reference, tables),
         ImageSource::Matching(wildcard) => wildcard,
     };
-    let Some(repositories) = wildcard.repositories(&draft.source, tables.file.listed)? else {
-        tables.file.wildcards.borrow_mut().push(wildcard);
-        return Ok(Vec::new());
+    let host = wildcard.host.clone();
+    let read = |repository| {
+        let reference = Reference { host: host.clone(), repository, tag: None, digest: None };
+        entries(draft.clone(), reference, tables)
     };
-    let mut all = Vec::new();
-    for repository in repositories {
-        let host = wildcard.host.clone();
-        let reference = Reference { host, repository, tag: None, digest: None };
-        all.extend(entries(draft.clone(), reference, tables)?);
+    if let Some(repositories) = wildcard.repositories(&draft.source, tables.file.listed)? {
+        let all: Result<Vec<_>, _> = repositories.into_iter().map(read).collect();
+        return Ok(all?.into_iter().flatten().collect());
     }
-    Ok(all)
+    // a mistake in them is one of a repository that may not exist
+    let samples = wildcard.sample_repositories().filter_map(|repository| read(repository).ok());
+    let samples = samples.flatten().map(|read| read.entry).collect();
+    wildcard.samples = samples;
+    tables.file.wildcards.borrow_mut().push(wildcard);
+    Ok(Vec::new())
 }
 
 /// The tag that Docker pulls if none is written.

@@ -78,6 +78,12 @@ impl Entry {
         all
     }
 
+    /// The destinations of the entry, and its repositories there.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (DestinationId, &Repository)> {
+        let mirrored = self.mirrored.iter().map(|to| (to.destination, &to.repository));
+        mirrored.chain(self.cached.iter().map(|to| (to.destination, &to.repository)))
+    }
+
     /// The digest to which the source is pinned.
     pub(crate) fn pin(&self) -> Option<&Digest> {
         match &self.tags {
