@@ -3,7 +3,7 @@
 //!
 //! The three forms of images become a [`Draft`] each, and entries from there on.
 
-use std::{collections::HashSet, fmt, slice};
+use std::{collections::HashSet, fmt, slice, sync::Arc};
 
 use super::{
     context::{FileContext, ReadDestination, ReadEntry, Tables},
@@ -463,7 +463,7 @@ pub(super) fn entries(
     for (tags, spans) in &groups {
         check_retag(&keys, tags, spans, &source)?;
     }
-    let filter = Filter {
+    let filter = Arc::new(Filter {
         platforms: value(keys.platforms),
         missing: value(keys.missing),
         attestations: value(keys.attestations),
@@ -471,7 +471,7 @@ pub(super) fn entries(
         foreign_layers: value(keys.foreign_layers),
         shape,
         archived: value(keys.archived),
-    };
+    });
     let name = name.unwrap_or_else(|| reference.repository.to_string());
     let retag_span = keys.retag.as_ref().map(|retag| retag.span.clone());
     let retag = value(keys.retag);
@@ -485,7 +485,7 @@ pub(super) fn entries(
             mirrored: routes.mirrored.clone(),
             cached: routes.cached.clone(),
             retag: retag.clone(),
-            filter: filter.clone(),
+            filter: Arc::clone(&filter),
             on_conflict,
         },
         source: source.span.clone(),

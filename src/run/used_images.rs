@@ -1,6 +1,6 @@
 //! Turns the images that a build uses into a configuration and its entries.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use super::copy::nearest;
 use crate::{
@@ -113,7 +113,7 @@ fn adapted(entry: &Entry, image: &UsedImage) -> Result<Entry> {
         None => Tags::Exact(vec![image.tag.clone()]),
     };
     if let Some(platforms) = &image.platforms {
-        entry.filter.platforms = platforms.clone();
+        Arc::make_mut(&mut entry.filter).platforms = platforms.clone();
     }
     // the configuration was read with other tags
     if !entry.retag.needs_digest() || image.reference.digest.is_some() {
