@@ -79,9 +79,18 @@ fn number(report: &Value, pointer: &str) -> Result<f64> {
 
 /// A configuration with the cloud's ECR as destination.
 fn ecr_config(server: &Server, images: impl IntoIterator<Item = String>) -> String {
+    ecr_config_with(server, "", images)
+}
+
+/// The same, with further keys of the destination.
+fn ecr_config_with(
+    server: &Server,
+    keys: &str,
+    images: impl IntoIterator<Item = String>,
+) -> String {
     let ecr = server.ecr();
     let images: String = images.into_iter().collect();
-    format!("[[destination]]\nregistry = {ecr:?}\nendpoint_url = \"http://{ecr}\"\n{images}")
+    format!("[[destination]]\nregistry = {ecr:?}\nendpoint_url = \"http://{ecr}\"\n{keys}{images}")
 }
 
 fn image(server: &Server, repository: &str, tags: &[String], keys: &str) -> String {
@@ -159,11 +168,11 @@ pub(crate) fn ecr(setup: &Setup) -> Result<(String, Vec<Bound>)> {
 /// # Errors
 /// If a program or a server fails.
 pub(crate) fn plan(setup: &Setup) -> Result<(String, Vec<Bound>)> {
-    const SIZES: [usize; 4] = [250, 500, 1_000, 2_000];
+    const SIZES: [usize; 5] = [250, 500, 1_000, 2_000, 2_500];
     const EACH: usize = 5;
     let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, "off")?;
     let tags = tags(EACH);
-    let images: Vec<String> = (0..SIZES[3] / EACH)
+    let images: Vec<String> = (0..SIZES[4] / EACH)
         .map(|number| format!("registry.example/team-{}/app-{number}", number % 20))
         .map(|repository| image(&server, &repository, &tags, FILTERED))
         .collect();
@@ -172,7 +181,7 @@ pub(crate) fn plan(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     let configs: Vec<_> = parts.map(|part| ecr_config(&server, part.iter().cloned())).collect();
     fill(setup, &configs, &server)?;
     let (mut rows, mut bounds) = (String::new(), Vec::new());
-    let mut before = None;
+    let mut before: Option<(usize, f64)> = None;
     for size in SIZES {
         let config = ecr_config(&server, images[..size / EACH].iter().cloned());
         let mut series = Series { program: Program::Ours, trials: Vec::new() };
@@ -183,15 +192,110 @@ pub(crate) fn plan(setup: &Setup) -> Result<(String, Vec<Bound>)> {
         }
         let name = format!("plan {size}");
         let seconds = median(series.trials.iter().map(|trial| trial.cost.seconds));
-        if let Some(before) = before.replace(seconds) {
+        if let Some((fewer, before)) = before.replace((size, seconds)) {
             // tolerates a tenth as noise
-            bounds.push(Bound::new(format!("{name}: time ÷ half as many"), seconds / before, 2.2));
+            let most = 1.1 * size as f64 / fewer as f64;
+            bounds.push(Bound::new(format!("{name}: time ÷ {fewer}"), seconds / before, most));
         }
-        bounds.push(Bound::new(format!("{name}: peak MiB"), table::peak(&series), 64.0));
+        if size == SIZES[4] {
+            bounds.push(Bound::new(format!("{name}: seconds"), seconds, 2.1));
+        }
+        bounds.push(Bound::new(format!("{name}: peak MiB"), table::peak(&series), 60.0));
         bounds.push(Bound::new(format!("{name}: wrong tags"), table::wrong(&series), 0.0));
         rows += &row(&name, &series, None);
     }
     Ok((rows, bounds))
+}
+
+/// Mirrors as many images as one process should, in repositories of ten, and plans them again.
+///
+/// # Errors
+/// If a program or a server fails.
+pub(crate) fn scale(setup: &Setup) -> Result<(String, Vec<Bound>)> {
+    const IMAGES: usize = 20_000;
+    const EACH: usize = 10;
+    /// MiB of a process without images, and KiB of an image.
+    const LIMIT: f64 = 24.0 + 4.5 * IMAGES as f64 / 1_024.0;
+    let server = Server::cloud(&setup.empty("cloud")?, "0ms", "off")?;
+    let tags = tags(EACH);
+    let images = (0..IMAGES / EACH).map(|number| {
+        image(&server, &format!("small.example/team-{}/app-{number}", number % 20), &tags, "")
+    });
+    let config = ecr_config_with(&server, UNLIMITED, images);
+    let (mut rows, mut bounds) = (String::new(), Vec::new());
+    for (name, verb) in [("scale sync", Verb::Sync), ("scale plan", Verb::Plan)] {
+        let (trial, _) = run(setup, verb, &config, &server)?;
+        progress(Scenario::Scale, Program::Ours, &trial);
+        let series = Series { program: Program::Ours, trials: vec![trial] };
+        bounds.push(Bound::new(format!("{name}: peak MiB"), table::peak(&series), LIMIT));
+        bounds.push(Bound::new(format!("{name}: wrong tags"), table::wrong(&series), 0.0));
+        rows += &row(name, &series, None);
+    }
+    let peak = server.peak() as f64 / table::MIB;
+    bounds.push(Bound::new("scale: peak MiB of the registries", peak, 256.0));
+    Ok((rows, bounds))
+}
+
+/// Rates that bound no run here.
+const UNLIMITED: &str = "rates = { put_image = 1_000_000, initiate_layer_upload = 1_000_000, \
+    complete_layer_upload = 1_000_000, upload_layer_part = 1_000_000, \
+    batch_check_layer_availability = 1_000_000, batch_get_image = 1_000_000 }\n";
+
+/// Mirrors a list for the first time, and compares the time with that of its requests and bytes.
+///
+/// # Errors
+/// If a program or a server fails.
+pub(crate) fn first(setup: &Setup) -> Result<(String, Vec<Bound>)> {
+    const IMAGES: usize = 2_500;
+    /// The tags of repositories, as in lists that people keep.
+    const TAGS: [usize; 6] = [1, 1, 2, 3, 4, 6];
+    /// 80 % of the rates: of `PutImage` as configured, of `InitiateLayerUpload` and
+    /// `CompleteLayerUpload` as published.
+    const PER_SECOND: f64 = 80.0;
+    let directory = setup.empty("cloud")?;
+    let server = Server::cloud(&directory, &setup.latency, "off")?;
+    let (mut images, mut left) = (Vec::new(), IMAGES);
+    for number in 0.. {
+        let count = TAGS[number * 7 % TAGS.len()].min(left);
+        if count == 0 {
+            break;
+        }
+        let repository = format!("registry.example/team-{}/app-{number}", number % 20);
+        images.push(image(&server, &repository, &tags(count), "platforms = [\"linux/amd64\"]\n"));
+        left -= count;
+    }
+    let config = ecr_config_with(&server, "rates = { put_image = 100 }\n", images);
+    let (trial, report) = run(setup, Verb::Sync, &config, &server)?;
+    progress(Scenario::First, Program::Ours, &trial);
+    let puts = manifests(&directory)? as f64;
+    let uploads = number(&report, "/blobs/pushed")?;
+    let megabytes = number(&report, "/bytes/to_destination")? / 1e6;
+    let bound = (puts.max(uploads) / PER_SECOND).max(megabytes / MEGABYTES_PER_SECOND);
+    log(&format!("first: {puts} manifests, {uploads} blobs, {megabytes:.0} MB: {bound:.1} s"));
+    let seconds = trial.cost.seconds;
+    let series = Series { program: Program::Ours, trials: vec![trial] };
+    let bounds = vec![
+        Bound::new("first: time ÷ that of its requests and bytes", seconds / bound, 1.3),
+        Bound::new("first: wrong tags", table::wrong(&series), 0.0),
+    ];
+    Ok((row("first", &series, None), bounds))
+}
+
+/// A speed that two processes on loopback exceed.
+const MEGABYTES_PER_SECOND: f64 = 200.0;
+
+/// The manifests of all repositories below the directory of a sandbox.
+fn manifests(directory: &Path) -> Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.ends_with("_/manifests") {
+            count += fs::read_dir(&path)?.count();
+        } else if path.is_dir() {
+            count += manifests(&path)?;
+        }
+    }
+    Ok(count)
 }
 
 /// Mirrors a repository whose image shares five of six layers with an existing one.

@@ -105,6 +105,8 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
             Scenario::Two => two::measure(&setup)?,
             Scenario::Ecr => clouds::ecr(&setup)?,
             Scenario::Plan => clouds::plan(&setup)?,
+            Scenario::Scale => clouds::scale(&setup)?,
+            Scenario::First => clouds::first(&setup)?,
             Scenario::Mount => clouds::mount(&setup)?,
             Scenario::Hub => hub::measure(&setup)?,
             Scenario::Bootstrap => bootstrap::measure(&setup)?,

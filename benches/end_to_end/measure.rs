@@ -90,7 +90,7 @@ fn cpu_time_if_ended(process: u32) -> Option<f64> {
 }
 
 /// Source: proc_pid_status(5), `VmHWM`.
-fn high_water(process: u32) -> Option<u64> {
+pub(crate) fn high_water(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -46,8 +46,12 @@ pub(crate) enum Scenario {
     Ecr,
     /// 300 tags of one repository of Docker Hub once more
     Hub,
-    /// 250 to 2,000 tags of up to 400 repositories planned once more towards ECR
+    /// 250 to 2,500 tags of up to 500 repositories planned once more towards ECR
     Plan,
+    /// 20,000 images of 2,000 repositories into ECR, then planned once more; takes minutes
+    Scale,
+    /// A list of 2,500 images for the first time into ECR, at its request rates; takes minutes
+    First,
     /// A new repository that shares five of six layers with one that is there, into ECR
     Mount,
     /// `bootstrap` of five mirrored images, next to the bare questions

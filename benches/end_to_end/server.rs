@@ -97,6 +97,11 @@ impl Server {
         self.variable("SANDBOX_ECR")
     }
 
+    /// Maximum resident memory so far, in bytes.
+    pub(crate) fn peak(&self) -> u64 {
+        crate::measure::high_water(self.child.id()).unwrap_or(u64::MAX)
+    }
+
     /// The environment for clients.
     pub(crate) fn environment(&self) -> &HashMap<String, String> {
         &self.environment

@@ -8,7 +8,7 @@ use crate::{
     scenario::{Measured, Scenario, Series, Trial},
 };
 
-const MIB: f64 = 1_048_576.0;
+pub(crate) const MIB: f64 = 1_048_576.0;
 
 /// A promised maximum, and the measured value.
 pub(crate) struct Bound {

@@ -12,8 +12,8 @@ use criterion::Criterion;
 use ecr_mirror::{
     engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint, Summary},
     model::{
-        Descriptor, DestinationId, Digest, Error, Filter, Image, Kind, Location, Origin,
-        RawManifest, Repository, Result, Tag, TagOrDigest, Target, event::Silent, outcome::Outcome,
+        Descriptor, DestinationId, Digest, Error, Image, Kind, Location, Origin, RawManifest,
+        Repository, Result, Tag, TagOrDigest, Target, event::Silent, outcome::Outcome,
     },
     remote::{
         Body, ByteStream, Destination, Mount, Mounting, Mutability, Provision, PullLimits,
@@ -183,7 +183,7 @@ async fn planned(destination: Memory) -> Summary {
                 at: TagOrDigest::Tag(at.clone()),
             },
             targets: vec![Target { destination: DestinationId(0), repository, tag: at }],
-            filter: Filter::default(),
+            filter: Arc::default(),
         }
     };
     let endpoint = Endpoint { location: location("destination.example"), destination };

@@ -24,7 +24,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, mut args: PlanArgs) ->
 async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result<(Report, u8)> {
     let config = read_config(global)?;
     let (config, part) = divide(global, config, &args.only, &args.sharding).await?;
-    print_warnings(screen, &config);
+    print_warnings(global, screen, &config);
     let only = if part.is_some() { &[][..] } else { &args.only };
     let images = ImagesToSync::read(&config, only, args.locked.as_deref())?;
     args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;

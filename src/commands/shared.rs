@@ -83,7 +83,7 @@ pub(crate) async fn expand(global: &Global, config: Config) -> Result<Config> {
 /// Reads the configuration files and prints their warnings.
 pub(crate) fn read_config_with_warnings(global: &Global, screen: &Screen) -> Result<Config> {
     let config = read_config(global)?;
-    print_warnings(screen, &config);
+    print_warnings(global, screen, &config);
     Ok(config)
 }
 
@@ -106,25 +106,28 @@ pub(crate) fn resolve_shard(
 
 /// The configuration of the process's shard and the part that it is; all of it without `--shard`.
 ///
-/// The entries of a shard are those that `only` names. Both have the repositories of sources with a `*`.
+/// The entries of a shard are those that `only` names. A source with a `*` is listed by its shard only.
 pub(crate) async fn divide(
     global: &Global,
     config: Config,
     only: &[String],
     sharding: &ShardArgs,
 ) -> Result<(Config, Option<ShardPart>)> {
-    let wildcards = config.wildcards.clone();
-    let config = expand(global, config).await?;
-    let Some(choice) = sharding.shard else { return Ok((config, None)) };
+    let Some(choice) = sharding.shard else { return Ok((expand(global, config).await?, None)) };
     let shard = choice.resolve(|name| std::env::var(name).ok())?;
     let by = sharding.shard_by.as_deref().map(merge::read_report).transpose()?;
-    let pulls = sharding.shard_pulls;
-    let division = Division { only, wildcards: &wildcards, by: by.as_ref(), pulls };
-    ShardPart::of(config, shard, division).map(|(config, part)| (config, Some(part)))
+    let division = Division { only, by: by.as_ref(), pulls: sharding.shard_pulls };
+    let part = ShardPart::of(&config, shard, division)?;
+    let config = expand(global, part.without_other_wildcards(config)).await?;
+    Ok((part.of_expanded(config), Some(part)))
 }
 
-pub(crate) fn print_warnings(screen: &Screen, config: &Config) {
-    config.warnings.iter().for_each(|warning| error::warn(screen, warning));
+/// Prints the warnings of the configuration, with `-v` all of them.
+pub(crate) fn print_warnings(global: &Global, screen: &Screen, config: &Config) {
+    match global.verbose {
+        0 => error::warn_of_each_kind(screen, &config.warnings),
+        _ => config.warnings.iter().for_each(|warning| error::warn(screen, warning)),
+    }
 }
 
 /// Opens the registries for `run` and closes them after it.

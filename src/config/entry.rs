@@ -3,7 +3,7 @@
 //!
 //! The three forms of images become a [`Draft`] each, and entries from there on.
 
-use std::{collections::HashSet, fmt, slice};
+use std::{collections::HashSet, fmt, slice, sync::Arc};
 
 use super::{
     context::{FileContext, ReadDestination, ReadEntry, Tables},
@@ -400,19 +400,25 @@ fn all_entries(
     image: ImageSource,
     tables: &Tables<'_>,
 ) -> Result<Vec<ReadEntry>, Problem> {
-    let wildcard = match image {
+    let mut wildcard = match image {
         ImageSource::One(reference) => return entries(draft, reference, tables),
         ImageSource::Matching(wildcard) => wildcard,
     };
-    let file = tables.file;
-    let mut all = Vec::new();
-    for repository in wildcard.repositories(&draft.source, file.listed)? {
-        let host = wildcard.host.clone();
-        let reference = Reference { host, repository, tag: None, digest: None };
-        all.extend(entries(draft.clone(), reference, tables)?);
-    }
-    if !wildcard.is_listed(file.listed) {
-        file.wildcards.borrow_mut().push(wildcard);
+    let host = wildcard.host.clone();
+    let read = |repository| {
+        let reference = Reference { host: host.clone(), repository, tag: None, digest: None };
+        entries(draft.clone(), reference, tables)
+    };
+    let listed = tables.file.listed;
+    let known = wildcard.repositories(&draft.source, listed)?;
+    let all: Result<Vec<_>, _> = known.into_iter().map(read).collect();
+    let all = all?.into_iter().flatten().collect();
+    if !wildcard.is_listed(listed) {
+        // a mistake in them is one of a repository that may not exist
+        let samples = wildcard.sample_repositories().filter_map(|repository| read(repository).ok());
+        let samples = samples.flatten().map(|read| read.entry).collect();
+        wildcard.samples = samples;
+        tables.file.wildcards.borrow_mut().push(wildcard);
     }
     Ok(all)
 }
@@ -458,7 +464,7 @@ pub(super) fn entries(
     for (tags, spans) in &groups {
         check_retag(&keys, tags, spans, &source)?;
     }
-    let filter = Filter {
+    let filter = Arc::new(Filter {
         platforms: value(keys.platforms),
         missing: value(keys.missing),
         attestations: value(keys.attestations),
@@ -466,7 +472,7 @@ pub(super) fn entries(
         foreign_layers: value(keys.foreign_layers),
         shape,
         archived: value(keys.archived),
-    };
+    });
     let name = name.unwrap_or_else(|| reference.repository.to_string());
     let retag_span = keys.retag.as_ref().map(|retag| retag.span.clone());
     let retag = value(keys.retag);
@@ -480,7 +486,7 @@ pub(super) fn entries(
             mirrored: routes.mirrored.clone(),
             cached: routes.cached.clone(),
             retag: retag.clone(),
-            filter: filter.clone(),
+            filter: Arc::clone(&filter),
             on_conflict,
         },
         source: source.span.clone(),

@@ -1,5 +1,7 @@
 //! An entry of `[[image]]`, `[images]` or `[[list]]` after reading, and the images that it names without a request.
 
+use std::sync::Arc;
+
 use super::retag::Retag;
 use crate::model::{
     DestinationId, Digest, Filter, Host, Image, NameError, Origin, Repository, Selection, Tag,
@@ -19,7 +21,7 @@ pub struct Entry {
     /// One target for each destination that caches it. Not both lists are empty.
     pub cached: Vec<CacheTarget>,
     pub(crate) retag: Retag,
-    pub(crate) filter: Filter,
+    pub(crate) filter: Arc<Filter>,
     pub(crate) on_conflict: OnConflict,
 }
 
@@ -76,6 +78,12 @@ impl Entry {
             all.extend(short.into_iter().flatten());
         }
         all
+    }
+
+    /// The destinations of the entry, and its repositories there.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (DestinationId, &Repository)> {
+        let mirrored = self.mirrored.iter().map(|to| (to.destination, &to.repository));
+        mirrored.chain(self.cached.iter().map(|to| (to.destination, &to.repository)))
     }
 
     /// The digest to which the source is pinned.
@@ -141,7 +149,7 @@ impl Entry {
                 at,
             },
             targets: self.mirrored.iter().map(target).collect(),
-            filter: self.filter.clone(),
+            filter: Arc::clone(&self.filter),
         })
     }
 }

@@ -53,6 +53,7 @@ use self::{
     problem::Problem,
     source::Sources,
 };
+pub(crate) use self::{types::NameFilter, wildcard::can_be_equal};
 pub use crate::model::ecr_settings::{AccountSettings, RepositoryRules};
 pub use crate::model::pull_through::Cache;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobMatcher};
 use url::Url;
 
 use super::{
@@ -59,27 +59,22 @@ impl Config {
     /// # Errors
     /// [`Kind::Configuration`] for a pattern that is not a glob, or that matches no entry.
     pub(crate) fn only(&self, patterns: &[String]) -> Result<Vec<&Entry>> {
-        if patterns.is_empty() {
-            return Ok(self.entries.iter().collect());
-        }
-        let mut globs = Vec::new();
-        for pattern in patterns {
-            let glob = GlobBuilder::new(pattern).build().map_err(|error| {
-                Error::new(Kind::Configuration, format!("`{pattern}` is not a valid glob"))
-                    .because(error)
-                    .hint("write a name, or a glob like `team/*`")
-            })?;
-            let glob = glob.compile_matcher();
-            let matches = move |entry: &Entry| {
-                entry.spellings().iter().any(|name| name == pattern || glob.is_match(name))
-            };
-            if !self.entries.iter().any(&matches) {
+        let filter = NameFilter::new(patterns)?;
+        for (pattern, glob) in &filter.0 {
+            let is_entry = self.entries.iter().any(|entry| is_named(entry, pattern, glob));
+            let can_be_listed = || self.wildcards.iter().any(|it| it.can_be_named(pattern));
+            if !is_entry && !can_be_listed() {
                 return Err(self.no_image(pattern));
             }
-            globs.push(matches);
         }
-        let is_selected = |entry: &&Entry| globs.iter().any(|matches| matches(entry));
-        Ok(self.entries.iter().filter(is_selected).collect())
+        Ok(self.entries.iter().filter(|entry| filter.accepts(entry)).collect())
+    }
+
+    /// The sources with a `*` that can have entries which [`Config::only`] returns.
+    pub(crate) fn only_wildcards(&self, patterns: &[String]) -> Vec<&Wildcard> {
+        let is_named =
+            |it: &&Wildcard| patterns.is_empty() || patterns.iter().any(|p| it.can_be_named(p));
+        self.wildcards.iter().filter(is_named).collect()
     }
 
     fn no_image(&self, pattern: &str) -> Error {
@@ -94,6 +89,35 @@ impl Config {
             None => error.hint(format!("write one of {all}")),
         }
     }
+}
+
+/// The patterns of `--only`. Accepts every entry without a pattern.
+#[derive(Debug)]
+pub(crate) struct NameFilter(Vec<(String, GlobMatcher)>);
+
+impl NameFilter {
+    /// # Errors
+    /// [`Kind::Configuration`] for a pattern that is not a glob.
+    pub(crate) fn new(patterns: &[String]) -> Result<Self> {
+        let glob = |pattern: &String| {
+            let glob = GlobBuilder::new(pattern).build().map_err(|error| {
+                Error::new(Kind::Configuration, format!("`{pattern}` is not a valid glob"))
+                    .because(error)
+                    .hint("write a name, or a glob like `team/*`")
+            })?;
+            Ok((pattern.clone(), glob.compile_matcher()))
+        };
+        patterns.iter().map(glob).collect::<Result<_>>().map(Self)
+    }
+
+    /// Returns `true` if a pattern is the name or the source of the entry, or matches it.
+    pub(crate) fn accepts(&self, entry: &Entry) -> bool {
+        self.0.is_empty() || self.0.iter().any(|(pattern, glob)| is_named(entry, pattern, glob))
+    }
+}
+
+fn is_named(entry: &Entry, pattern: &str, glob: &GlobMatcher) -> bool {
+    entry.spellings().iter().any(|name| name == pattern || glob.is_match(name))
 }
 
 /// A registry or OCI layout that images are mirrored to.

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use super::{
     document::{Table, Text},
+    images::Entry,
     problem::{Problem, Span},
 };
-use crate::model::{Host, NameError, Reference, Repository, RepositoryGlob};
+use crate::model::{DestinationId, Host, NameError, Reference, Repository, RepositoryGlob};
 
 /// The repositories of registries, by the host and the namespace.
 pub type ListedRepositories = BTreeMap<(Host, Repository), KnownRepositories>;
@@ -35,6 +36,31 @@ pub struct Wildcard {
     exclude: Vec<RepositoryGlob>,
     at_most: u32,
     at_most_span: Span,
+    /// The entries of repositories with [`ANY`] for each `*`. Empty if they cannot be read.
+    pub(super) samples: Vec<Entry>,
+}
+
+/// Stands for any text in the name of a repository that is not known yet.
+const ANY: &str = "any0text";
+
+/// Returns `true` if two names can be equal, where each `*` is any text. Can be wrong only for two names
+/// with one, and then says `true`.
+pub(crate) fn can_be_equal(one: &str, other: &str) -> bool {
+    let is_wild = |c| "*?[]{}".contains(c);
+    let ends = |name| {
+        let last: &str = str::rsplit(name, is_wild).next().unwrap_or_default();
+        (str::split(name, is_wild).next().unwrap_or_default(), last)
+    };
+    let ((first, last), (other_first, other_last)) = (ends(one), ends(other));
+    match (one.contains(is_wild), other.contains(is_wild)) {
+        (false, false) => one == other,
+        (true, false) => other.starts_with(first) && other.ends_with(last),
+        (false, true) => can_be_equal(other, one),
+        (true, true) => {
+            (first.starts_with(other_first) || other_first.starts_with(first))
+                && (last.ends_with(other_last) || other_last.ends_with(last))
+        }
+    }
 }
 
 /// The source of an image: one repository, or all that match.
@@ -88,7 +114,8 @@ fn wildcard(source: &Text, table: Option<&Table<'_>>) -> Result<Wildcard, Proble
         None => Vec::new(),
     };
     let source = source.to_string();
-    Ok(Wildcard { source, host, namespace, glob, exclude, at_most, at_most_span })
+    let samples = Vec::new();
+    Ok(Wildcard { source, host, namespace, glob, exclude, at_most, at_most_span, samples })
 }
 
 impl Wildcard {
@@ -121,6 +148,32 @@ impl Wildcard {
         matches!(self.known(listed), Some(KnownRepositories::All(_)))
     }
 
+    /// The source with its host, like `quay.io/prometheus/*`.
+    pub(crate) fn full_source(&self) -> String {
+        format!("{}/{}", self.host, self.glob)
+    }
+
+    /// The destinations, by index, and the repositories there, with `*` for any text.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (DestinationId, String)> {
+        let targets = self.samples.iter().flat_map(Entry::targets);
+        targets.map(|(id, repository)| (id, repository.as_str().replace(ANY, "*")))
+    }
+
+    /// Returns `true` if a repository of the source can have this name for `--only`.
+    pub(super) fn can_be_named(&self, name: &str) -> bool {
+        let spellings = self.samples.iter().flat_map(Entry::spellings);
+        spellings.into_iter().any(|own| can_be_equal(&own.replace(ANY, "*"), name))
+    }
+
+    /// Repositories that match, with one component for each `*`, and with two for the last one.
+    pub(super) fn sample_repositories(&self) -> impl Iterator<Item = Repository> {
+        let pattern = self.glob.to_string();
+        let at = pattern.rfind('*').unwrap_or_default();
+        let deep = format!("{}{ANY}/{}", &pattern[..at], &pattern[at..]);
+        let names = [pattern, deep].map(|name| name.replace(['*', '?'], ANY).parse());
+        names.into_iter().flatten()
+    }
+
     /// The known repositories that match, sorted.
     pub(super) fn repositories(
         &self,
@@ -146,5 +199,31 @@ impl Wildcard {
                 .hint("raise `at_most`, or add `exclude_repositories`"));
         }
         Ok(matching)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_a_wildcard_are_compared_by_their_beginning_and_their_end() {
+        for (one, other, expected) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/c", false),
+            ("a/*", "a/b/c", true),
+            ("a/*", "a", false),
+            ("a/*-x", "a/b-x", true),
+            ("a/*-x", "a/b-y", false),
+            ("a/*", "b/*", false),
+            ("a/*", "a/b*", true),
+            ("*/b", "*/c", false),
+            ("a-*", "a-b/*", true),
+            ("a/[bc]", "a/b", true),
+            ("a/{b,c}", "d/*", false),
+        ] {
+            assert_eq!(can_be_equal(one, other), expected, "{one} {other}");
+            assert_eq!(can_be_equal(other, one), expected, "{other} {one}");
+        }
     }
 }

@@ -8,9 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use futures::{FutureExt, future::join_all};
+use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinError};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -126,10 +126,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// If an image names a source or destination that is not among the [`Endpoints`].
     pub async fn run(self: Arc<Self>, images: Vec<Image>) -> Summary {
         let rows = images.iter().map(|image| image.targets.len()).sum();
+        let images: Vec<Arc<Image>> = images.into_iter().map(Arc::new).collect();
         self.context.observer.observe(&Event::Started { rows });
         let permits = Arc::new(Semaphore::new(CONCURRENT_IMAGES));
-        let mut tasks = Vec::new();
-        for job in self.jobs(&images) {
+        let mut results: Vec<Option<ImageResult>> = images.iter().map(|_| None).collect();
+        let mut running = FuturesUnordered::new();
+        for (at, job) in self.jobs(&images).into_iter().enumerate() {
             let Some(permit) = self.context.shutdown.permit(&permits).await else { break };
             let mirror = Arc::clone(&self);
             let task = async move {
@@ -140,31 +142,38 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 drop(permit);
                 result
             };
-            // boxed: a task that ends frees its memory, and only its result waits to be collected
-            tasks.push(AbortOnDropHandle::new(tokio::spawn(task.boxed())));
+            let task = AbortOnDropHandle::new(tokio::spawn(task.boxed()));
+            running.push(task.map(move |ended| (at, ended)));
+            // the memory of a task is freed when its result is collected
+            while let Some(Some((at, ended))) = running.next().now_or_never() {
+                results[at] = Some(self.result(&images[at], ended));
+            }
         }
-        let mut results = Vec::new();
-        for (task, image) in tasks.into_iter().zip(&images) {
-            // the other images continue
-            results.push(task.await.unwrap_or_else(|panic| {
-                let error = Error::new(Kind::Protocol, "an internal error stopped this image")
-                    .because(panic)
-                    .hint("report this bug of ecr-mirror with the output of `-vv`");
-                let result = result::uniform(&self.context, image, |row| {
-                    row.with_error(Outcome::Failed, &error)
-                });
-                self.context.finished(&result.rows);
-                result
-            }));
+        while let Some((at, ended)) = running.next().await {
+            results[at] = Some(self.result(&images[at], ended));
         }
-        let rest = images[results.len()..]
-            .iter()
-            .map(|image| result::uniform(&self.context, image, |row| row));
-        results.extend(rest);
+        let rest = |image: &Image| result::uniform(&self.context, image, |row| row);
+        let results = results.into_iter().zip(&images);
+        let results = results.map(|(result, image)| result.unwrap_or_else(|| rest(image)));
+        let results: Vec<ImageResult> = results.collect();
         self.summary(&images, results)
     }
 
-    fn summary(&self, images: &[Image], results: Vec<ImageResult>) -> Summary {
+    /// The result of a task. A panic fails its image; the others continue.
+    fn result(&self, image: &Image, ended: Result<ImageResult, JoinError>) -> ImageResult {
+        ended.unwrap_or_else(|panic| {
+            let error = Error::new(Kind::Protocol, "an internal error stopped this image")
+                .because(panic)
+                .hint("report this bug of ecr-mirror with the output of `-vv`");
+            let result = result::uniform(&self.context, image, |row| {
+                row.with_error(Outcome::Failed, &error)
+            });
+            self.context.finished(&result.rows);
+            result
+        })
+    }
+
+    fn summary(&self, images: &[Arc<Image>], results: Vec<ImageResult>) -> Summary {
         let bytes_to_read = results.iter().map(|result| result.bytes_to_read).sum();
         // the sources of the images whose manifests a plan did not read
         let unread = images.iter().zip(&results).filter(|(_, it)| it.bytes_to_read.is_none());
@@ -175,7 +184,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let all = manifests.entry(id).or_default();
             *all = [*all, pushed].into_iter().sum();
         }
-        let rows = results.into_iter().flat_map(|result| result.rows).collect();
+        let mut rows = Vec::with_capacity(results.iter().map(|result| result.rows.len()).sum());
+        rows.extend(results.into_iter().flat_map(|result| result.rows));
         let TransferLimits { present, mounted, pushed, .. } = &self.limits;
         let [present, mounted, pushed] =
             [present, mounted, pushed].map(|count| unread.is_empty().then(|| count.value()));
@@ -190,7 +200,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     fn pulls(
         &self,
         unread: &HashSet<&Location>,
-        images: &[Image],
+        images: &[Arc<Image>],
         results: &[ImageResult],
     ) -> Vec<Pulls> {
         let bounds = |location: &Location| -> Bounds {
@@ -215,7 +225,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// Groups the images by repository on both sides.
-    fn jobs(&self, images: &[Image]) -> Vec<Job<S, D>> {
+    fn jobs(&self, images: &[Arc<Image>]) -> Vec<Job<S, D>> {
         let mut sources: HashMap<(&Location, &Repository), SourceRepository<S>> = HashMap::new();
         let mut targets: HashMap<(DestinationId, &Repository), TargetRepository<D>> =
             HashMap::new();
@@ -244,7 +254,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let sources: HashMap<_, _> = sources.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
         let targets: HashMap<_, _> = targets.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
         repository::link_siblings(targets.values());
-        let mut jobs = Vec::new();
+        let mut jobs = Vec::with_capacity(images.len());
         for (position, image) in images.iter().enumerate() {
             let source = &sources[&(&image.origin.location, &image.origin.repository)];
             let targets = image.targets.iter().map(|to| JobTarget {
@@ -255,7 +265,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 queue: Arc::new(source.registry.budget.queue(position)),
                 source: Arc::clone(source),
                 targets: targets.collect(),
-                image: image.clone(),
+                image: Arc::clone(image),
             });
         }
         jobs
@@ -397,7 +407,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 
 /// The manifests of an image that a plan did not read: its pulls, and its pushes to one target.
 fn manifests_of_unread(image: &Image) -> Bounds {
-    let Filter { platforms, attestations, shape, .. } = &image.filter;
+    let Filter { platforms, attestations, shape, .. } = &*image.filter;
     let most = match (platforms, shape, attestations) {
         (_, Shape::Flat, _) => 2,
         (Platforms::All, ..) => UNKNOWN_PULLS,

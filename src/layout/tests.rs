@@ -182,8 +182,12 @@ fn image(origin: Origin, to: (Location, &str), filter: &Filter) -> CopyJob {
         repository: repository.parse().unwrap(),
         tag: tag.parse().unwrap(),
     };
-    let image =
-        Image { name: "it".to_owned(), origin, targets: vec![target], filter: filter.clone() };
+    let image = Image {
+        name: "it".to_owned(),
+        origin,
+        targets: vec![target],
+        filter: filter.clone().into(),
+    };
     CopyJob { image, to }
 }
 

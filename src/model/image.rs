@@ -1,6 +1,6 @@
 //! An image to mirror: its origin, its targets and its filter.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{
     location::Location,
@@ -185,5 +185,6 @@ pub struct Image {
     pub origin: Origin,
     /// One target for each destination that it is mirrored to.
     pub targets: Vec<Target>,
-    pub filter: Filter,
+    /// Shared by the images of one entry.
+    pub filter: Arc<Filter>,
 }

@@ -2,7 +2,11 @@
 //!
 //! Each cause has its own line and is printed once.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    io::{self, Write},
+};
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::json;
@@ -14,7 +18,7 @@ use super::{
     printable, styled,
     text::{columns, wrapped},
 };
-use crate::model::Error;
+use crate::model::{Error, text::grouped};
 
 pub(crate) fn print(screen: &Screen, error: &Error) {
     let width = screen.stderr_width();
@@ -36,6 +40,40 @@ pub(crate) fn warn(screen: &Screen, text: &str) {
         LogFormat::Text => paragraph(out, "warning:", WARNING, text, width),
         LogFormat::Json => json::log_line(out, Level::WARN, text, json!({})),
     });
+}
+
+/// The warnings of one kind that are printed.
+const OF_ONE_KIND: usize = 5;
+
+/// Prints these warnings, the first ones of each kind: long lists make one mistake often.
+pub(crate) fn warn_of_each_kind(screen: &Screen, warnings: &[String]) {
+    limited(warnings).iter().for_each(|text| warn(screen, text));
+}
+
+/// The first warnings of each kind, in order, and the number of the others. The hint tells the kind.
+fn limited(warnings: &[String]) -> Vec<Cow<'_, str>> {
+    let mut kinds: HashMap<&str, usize> = HashMap::new();
+    for warning in warnings {
+        *kinds.entry(kind(warning)).or_default() += 1;
+    }
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut shown = Vec::new();
+    for warning in warnings {
+        let at = seen.entry(kind(warning)).or_default();
+        *at += 1;
+        let more = kinds[kind(warning)].saturating_sub(OF_ONE_KIND);
+        if *at <= OF_ONE_KIND {
+            shown.push(warning.into());
+        } else if *at == OF_ONE_KIND + 1 {
+            let text = format!("{} more with this hint: `-v` shows all", grouped(more as u64));
+            shown.push(text.into());
+        }
+    }
+    shown
+}
+
+fn kind(warning: &str) -> &str {
+    warning.rsplit_once("\nhint: ").map_or(warning, |(_, hint)| hint)
 }
 
 /// Writes `error: …`, a `caused by: …` for each cause, and the `hint: …` if there is one. Keeps the
@@ -102,5 +140,16 @@ mod tests {
             "mirror.toml:7:13\n7 | platforms = [\"arm\"]\n  |              ^^^^^ not a platform";
         let error = Error::new(Kind::Configuration, excerpt);
         assert_eq!(written(&error), format!("error: {excerpt}\n"));
+    }
+
+    #[test]
+    fn the_first_five_warnings_of_a_kind_are_shown_and_the_others_counted() {
+        let many = (1..=8).map(|line| format!("warning: a:{line}\n{line} | x\nhint: rename it"));
+        let mut warnings: Vec<String> = many.collect();
+        warnings.insert(7, "warning: a:7:1\n7 | y\nhint: another".to_owned());
+        let shown = limited(&warnings);
+        assert_eq!(shown[..5], warnings[..5]);
+        assert_eq!(shown[5..], ["3 more with this hint: `-v` shows all", &*warnings[7]]);
+        assert_eq!(limited(&warnings[3..]).len(), 6, "five are all");
     }
 }

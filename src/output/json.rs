@@ -12,7 +12,28 @@ use crate::model::{outcome::Report, text::is_unsafe_for_terminal};
 
 /// Writes indented JSON and a line end, without characters that control a terminal.
 pub(crate) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    writeln!(out, "{}", escaped(&serde_json::to_string_pretty(report)?))
+    serde_json::to_writer_pretty(Escaping(out), report)?;
+    writeln!(out)
+}
+
+/// Escapes JSON on its way, so that a long report is never in memory as text.
+struct Escaping<'w>(&'w mut dyn Write);
+
+impl Write for Escaping<'_> {
+    /// Writes a part of JSON, which serde_json cuts between characters.
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        let text =
+            str::from_utf8(part).map_err(|cut| io::Error::new(io::ErrorKind::InvalidData, cut))?;
+        match text.contains(is_unsafe_for_terminal) {
+            true => self.0.write_all(escaped(text).as_bytes())?,
+            false => self.0.write_all(part)?,
+        }
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Writes an object of the JSON log, with the fields that `tracing` writes.

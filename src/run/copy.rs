@@ -208,7 +208,7 @@ fn image(
         name: repository.to_string(),
         origin: Origin { location: from.location, repository, at },
         targets: vec![Target { destination: DestinationId(0), repository: target, tag }],
-        filter,
+        filter: filter.into(),
     })
 }
 

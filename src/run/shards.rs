@@ -2,7 +2,8 @@
 //!
 //! A group is everything that shares a repository of a source or of a destination, so that no
 //! repository is listed, created or pushed to by two shards. The heaviest group goes first, to the
-//! shard with the least weight; ties are decided by name.
+//! shard with the least weight; ties are decided by name. Everything that a source with a `*` lists is
+//! one group: only its shard lists it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,9 +11,11 @@ use std::{
 };
 
 use crate::{
-    config::{AccountSettings, Config, DestinationConfig, Entry, Tags, Wildcard},
+    config::{
+        AccountSettings, Config, DestinationConfig, Entry, NameFilter, Tags, Wildcard, can_be_equal,
+    },
     model::{
-        Digest, Host, Platforms, Result,
+        DestinationId, Digest, Host, Platforms, Repository, Result,
         outcome::{Report, ReportShard},
         shard::{Shard, ShardPulls},
         text::{count, grouped},
@@ -31,18 +34,48 @@ const BYTES_OF_A_PLATFORM: u64 = 4 << 20;
 pub(crate) struct Division<'a> {
     /// Divides the entries with these names or sources only.
     pub(crate) only: &'a [String],
-    /// The sources with a `*`. Each is one group, however many repositories it lists.
-    pub(crate) wildcards: &'a [Wildcard],
     /// Weighs by the bytes of this report.
     pub(crate) by: Option<&'a Report>,
     pub(crate) pulls: ShardPulls,
 }
 
-impl<'a> Division<'a> {
-    /// The source with a `*` that the entry may come from, and its number.
-    fn wildcard(&self, entry: &Entry) -> Option<(usize, &'a Wildcard)> {
-        let mut wildcards = self.wildcards.iter().enumerate();
-        wildcards.find(|(_, wildcard)| wildcard.covers(&entry.host, &entry.repository))
+/// Something that one shard mirrors.
+#[derive(Debug, Clone, Copy)]
+enum ShardItem<'a> {
+    Entry(&'a Entry),
+    /// Every repository that the source lists.
+    Wildcard(&'a Wildcard),
+}
+
+impl<'a> ShardItem<'a> {
+    /// The items that the division is about.
+    fn all(config: &'a Config, division: Division<'_>) -> Result<Vec<Self>> {
+        let entries = config.only(division.only)?.into_iter().map(Self::Entry);
+        let wildcards = config.only_wildcards(division.only).into_iter().map(Self::Wildcard);
+        Ok(entries.chain(wildcards).collect())
+    }
+
+    fn host(self) -> &'a Host {
+        match self {
+            Self::Entry(entry) => &entry.host,
+            Self::Wildcard(wildcard) => &wildcard.host,
+        }
+    }
+
+    /// The source repository, with `*` for any text.
+    fn source(self) -> String {
+        match self {
+            Self::Entry(entry) => format!("{}/{}", entry.host, entry.repository),
+            Self::Wildcard(wildcard) => wildcard.full_source(),
+        }
+    }
+
+    /// The destinations and the repositories there, with `*` for any text.
+    fn targets(self) -> Vec<(DestinationId, String)> {
+        match self {
+            Self::Entry(entry) => entry.targets().map(|(id, it)| (id, it.to_string())).collect(),
+            Self::Wildcard(wildcard) => wildcard.targets().collect(),
+        }
     }
 }
 
@@ -53,59 +86,102 @@ pub(crate) struct ShardPart {
     pub(crate) shard: ReportShard,
     /// The part in words.
     pub(crate) description: String,
+    filter: NameFilter,
+    /// The source repositories of its entries.
+    sources: BTreeSet<(Host, Repository)>,
+    /// The sources with a `*` that it lists.
+    wildcards: Vec<Wildcard>,
+    /// The shards that use each destination.
+    rate_shares: Vec<NonZeroU32>,
+    /// The shards that use each source with a pull limit.
+    pull_shares: BTreeMap<Host, NonZeroU32>,
 }
 
 impl ShardPart {
-    /// The configuration of this shard: its entries, and its shares of ECR's rates and of pull limits.
-    /// Only the first shard has the settings of accounts.
+    /// The part of this shard. Sends no request.
     ///
     /// # Errors
     /// Those of [`Config::only`].
-    pub(crate) fn of(
-        config: Config,
-        shard: Shard,
-        division: Division<'_>,
-    ) -> Result<(Config, Self)> {
-        let entries: Vec<&Entry> = config.only(division.only)?;
-        let groups = groups(&config, &entries, division);
-        let shards = assign(groups, shard.of);
-        let configuration = fingerprint(&config, &entries, division);
+    pub(crate) fn of(config: &Config, shard: Shard, division: Division<'_>) -> Result<Self> {
+        let items = ShardItem::all(config, division)?;
+        let shards = assign(groups(config, &items, division.by), shard.of);
+        let configuration = fingerprint(config, &items, division.by);
         let own = &shards[shard.index as usize - 1];
         let mut users = Users::default();
         for (index, assigned) in shards.iter().enumerate() {
-            let theirs = assigned.entries().map(|at| entries[at]);
-            theirs.for_each(|entry| users.add(&config, index, entry));
+            assigned.items().for_each(|at| users.add(config, index, items[at]));
         }
         let description = describe(shard, own, &shards);
-        let own: BTreeSet<usize> = own.entries().collect();
-        let own = own.into_iter().map(|at| entries[at].clone()).collect();
-        let destination = |to: &DestinationConfig| DestinationConfig {
-            rates: to.rates.shared(users.of_destination(to)),
-            account: match shard.index {
-                1 => to.account.clone(),
+        let (mut sources, mut wildcards) = (BTreeSet::new(), BTreeMap::new());
+        for at in own.items() {
+            match items[at] {
+                ShardItem::Entry(entry) => {
+                    sources.insert((entry.host.clone(), entry.repository.clone()));
+                }
+                ShardItem::Wildcard(wildcard) => {
+                    wildcards.insert(at, wildcard.clone());
+                }
+            }
+        }
+        let destinations = config.destinations.iter();
+        Ok(Self {
+            shard: ReportShard { index: shard.index, of: shard.of.get(), configuration },
+            description,
+            filter: NameFilter::new(division.only)?,
+            sources,
+            wildcards: wildcards.into_values().collect(),
+            rate_shares: destinations.map(|to| users.of_destination(to)).collect(),
+            pull_shares: match division.pulls {
+                ShardPulls::Divided => users.of_sources(),
+                ShardPulls::Own => BTreeMap::new(),
+            },
+        })
+    }
+
+    /// The configuration without the sources with a `*` of other shards.
+    pub(crate) fn without_other_wildcards(&self, config: Config) -> Config {
+        Config { wildcards: self.wildcards.clone(), ..config }
+    }
+
+    /// The configuration of this shard: its entries, and its shares of ECR's rates and of pull limits.
+    /// Only the first shard has the settings of accounts. The configuration has the entries of this
+    /// shard's sources with a `*`.
+    pub(crate) fn of_expanded(&self, config: Config) -> Config {
+        let Config { mut entries, destinations, .. } = config;
+        // everything of one source repository is in one group
+        entries.retain(|entry| {
+            let key = (entry.host.clone(), entry.repository.clone());
+            let covers = |it: &Wildcard| it.covers(&entry.host, &entry.repository);
+            let is_own = self.sources.contains(&key) || self.wildcards.iter().any(covers);
+            is_own && self.filter.accepts(entry)
+        });
+        let destination = |(to, shares): (DestinationConfig, &NonZeroU32)| DestinationConfig {
+            rates: to.rates.shared(*shares),
+            account: match self.shard.index {
+                1 => to.account,
                 _ => AccountSettings::default(),
             },
-            ..to.clone()
+            ..to
         };
-        let destinations = config.destinations.iter().map(destination).collect();
-        let pull_shares = match division.pulls {
-            ShardPulls::Divided => users.of_sources(),
-            ShardPulls::Own => BTreeMap::new(),
-        };
-        let shard = ReportShard { index: shard.index, of: shard.of.get(), configuration };
-        let config = Config { entries: own, destinations, pull_shares, ..config };
-        Ok((config, Self { shard, description }))
+        let destinations = destinations.into_iter().zip(&self.rate_shares).map(destination);
+        Config {
+            entries,
+            destinations: destinations.collect(),
+            pull_shares: self.pull_shares.clone(),
+            wildcards: Vec::new(),
+            ..config
+        }
     }
 }
 
-/// Entries that no two shards may mirror.
+/// Items that no two shards may mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Group {
     /// The first of its source repositories.
     name: String,
     weight: u64,
     /// Indexes, in order.
-    entries: Vec<usize>,
+    items: Vec<usize>,
 }
 
 /// The groups of one shard.
@@ -116,8 +192,8 @@ struct Assigned {
 }
 
 impl Assigned {
-    fn entries(&self) -> impl Iterator<Item = usize> {
-        self.groups.iter().flat_map(|group| group.entries.iter().copied())
+    fn items(&self) -> impl Iterator<Item = usize> {
+        self.groups.iter().flat_map(|group| group.items.iter().copied())
     }
 }
 
@@ -129,12 +205,12 @@ struct Users {
 }
 
 impl Users {
-    fn add(&mut self, config: &Config, shard: usize, entry: &Entry) {
-        for (id, _) in repositories(entry) {
-            let key = rates_key(&config.destinations[id]);
+    fn add(&mut self, config: &Config, shard: usize, item: ShardItem<'_>) {
+        for (id, _) in item.targets() {
+            let key = rates_key(config.destination(id));
             self.destinations.entry(key).or_default().insert(shard);
         }
-        self.sources.entry(entry.host.clone()).or_default().insert(shard);
+        self.sources.entry(item.host().clone()).or_default().insert(shard);
     }
 
     fn of_destination(&self, to: &DestinationConfig) -> NonZeroU32 {
@@ -159,48 +235,42 @@ fn rates_key(to: &DestinationConfig) -> String {
     }
 }
 
-/// The destinations of the entry, by index, and its repositories there.
-fn repositories(entry: &Entry) -> impl Iterator<Item = (usize, &str)> {
-    let mirrored = entry.mirrored.iter().map(|to| (to.destination.0, to.repository.as_str()));
-    let cached = entry.cached.iter().map(|to| (to.destination.0, to.repository.as_str()));
-    mirrored.chain(cached)
-}
-
-/// The connected components of the entries over the repositories that they share.
-fn groups(config: &Config, entries: &[&Entry], division: Division<'_>) -> Vec<Group> {
-    let weights = weights(entries, division.by);
-    let mut weighed = BTreeSet::new();
+/// The connected components of the items over the repositories that they share.
+fn groups(config: &Config, items: &[ShardItem<'_>], by: Option<&Report>) -> Vec<Group> {
+    let weights = weights(items, by);
     let mut components = Components::default();
+    // the first item with each name, and the names with a `*`
     let mut owners: HashMap<String, usize> = HashMap::new();
-    for (at, entry) in entries.iter().enumerate() {
+    let mut patterns: Vec<(String, usize)> = Vec::new();
+    for (at, item) in items.iter().enumerate() {
         components.add();
-        let source = format!("from {}/{}", entry.host, entry.repository);
-        let targets = repositories(entry).map(|(id, repository)| {
-            format!("to {}/{repository}", config.destinations[id].registry)
-        });
-        let wildcard = division.wildcard(entry).map(|(number, _)| format!("wildcard {number}"));
-        for key in targets.chain([source]).chain(wildcard) {
-            components.join(at, *owners.entry(key).or_insert(at));
+        let mut names = vec![format!("from {}", item.source())];
+        names.extend(item.targets().into_iter().map(|(id, repository)| {
+            format!("to {}/{repository}", config.destination(id).registry)
+        }));
+        for name in names {
+            match item {
+                ShardItem::Entry(_) => components.join(at, *owners.entry(name).or_insert(at)),
+                ShardItem::Wildcard(_) => patterns.push((name, at)),
+            }
         }
     }
+    for (index, (pattern, at)) in patterns.iter().enumerate() {
+        let names = owners.iter().chain(patterns[..index].iter().map(|(name, at)| (name, at)));
+        let shared = names.filter(|(name, _)| can_be_equal(pattern, name));
+        shared.for_each(|(_, owner)| components.join(*at, *owner));
+    }
     let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
-    for (at, entry) in entries.iter().enumerate() {
-        // the repositories of a source with a `*` change, its group does not
-        let (name, weight) = match division.wildcard(entry) {
-            Some((number, wildcard)) => {
-                let weight = if weighed.insert(number) { wildcard.at_most().into() } else { 0 };
-                (format!("{}/{}", wildcard.host, wildcard.namespace), weight)
-            }
-            None => (format!("{}/{}", entry.host, entry.repository), weights[at]),
-        };
+    for (at, item) in items.iter().enumerate() {
+        let name = item.source();
         let group = groups.entry(components.root(at)).or_insert_with(|| Group {
             name: name.clone(),
             weight: 0,
-            entries: Vec::new(),
+            items: Vec::new(),
         });
         group.name = name.min(std::mem::take(&mut group.name));
-        group.weight += weight;
-        group.entries.push(at);
+        group.weight += weights[at];
+        group.items.push(at);
     }
     groups.into_values().collect()
 }
@@ -242,12 +312,14 @@ fn assign(mut groups: Vec<Group>, shards: NonZeroU32) -> Vec<Assigned> {
     all
 }
 
-/// The weight of each entry: tags × platforms, or what the rows of a report moved.
-fn weights(entries: &[&Entry], by: Option<&Report>) -> Vec<u64> {
-    let estimated = |entry: &Entry| tags(entry) * platforms(entry);
-    let Some(report) = by else {
-        return entries.iter().map(|entry| estimated(entry)).collect();
+/// The weight of each item: tags × platforms, or what the rows of a report moved. Of a source with a `*`:
+/// the most repositories that it may list.
+fn weights(items: &[ShardItem<'_>], by: Option<&Report>) -> Vec<u64> {
+    let estimated = |item: &ShardItem<'_>| match item {
+        ShardItem::Entry(entry) => tags(entry) * platforms(entry),
+        ShardItem::Wildcard(wildcard) => wildcard.at_most().into(),
     };
+    let Some(report) = by else { return items.iter().map(estimated).collect() };
     let mut moved: HashMap<(&str, &str), u64> = HashMap::new();
     for row in &report.images {
         let platforms = row.platforms.len().max(1) as u64 * BYTES_OF_A_PLATFORM;
@@ -255,12 +327,18 @@ fn weights(entries: &[&Entry], by: Option<&Report>) -> Vec<u64> {
         let weight = moved.entry((&row.name, repository_of(&row.source))).or_default();
         *weight = weight.saturating_add(bytes);
     }
-    let weight = |entry: &&Entry| {
-        let source = format!("{}/{}", entry.host, entry.repository);
-        let known = moved.get(&(entry.name.as_str(), source.as_str())).copied();
-        known.unwrap_or_else(|| estimated(entry) * BYTES_OF_A_PLATFORM)
+    let weight = |item: &ShardItem<'_>| {
+        let source = item.source();
+        let known = match item {
+            ShardItem::Entry(entry) => moved.get(&(entry.name.as_str(), source.as_str())).copied(),
+            ShardItem::Wildcard(_) => {
+                let listed = moved.iter().filter(|((_, listed), _)| can_be_equal(&source, listed));
+                listed.map(|(_, weight)| *weight).reduce(u64::saturating_add)
+            }
+        };
+        known.unwrap_or_else(|| estimated(item) * BYTES_OF_A_PLATFORM)
     };
-    entries.iter().map(weight).collect()
+    items.iter().map(weight).collect()
 }
 
 /// The repository of a reference.
@@ -286,15 +364,12 @@ fn platforms(entry: &Entry) -> u64 {
 }
 
 /// The digest of everything that decides the assignment and the images. Names no secret.
-fn fingerprint(config: &Config, entries: &[&Entry], division: Division<'_>) -> Digest {
-    let Division { wildcards, by, .. } = division;
-    let entries: Vec<&Entry> =
-        entries.iter().copied().filter(|it| division.wildcard(it).is_none()).collect();
+fn fingerprint(config: &Config, items: &[ShardItem<'_>], by: Option<&Report>) -> Digest {
     let destinations: Vec<String> = (config.destinations.iter())
         .map(|to| format!("{} {} {:?} {:?}", to.name, to.registry, to.rates, to.repositories))
         .collect();
-    let weights = by.map(|report| weights(&entries, Some(report)));
-    let text = format!("{entries:?} {wildcards:?} {destinations:?} {weights:?}");
+    let weights = by.map(|report| weights(items, Some(report)));
+    let text = format!("{items:?} {destinations:?} {weights:?}");
     Digest::of(text.as_bytes())
 }
 

@@ -285,7 +285,7 @@ fn warn_of_changed_pin(row: &Row, pin: Option<&Digest>, observer: &dyn Observer)
 /// All rows in the report's order, and the lock file of the mirrored images.
 fn merge(slots: Vec<Slot<'_>>, mirrored: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, LockFile) {
     let (mut mirrored, mut warmed) = (mirrored.into_iter(), warmed.into_iter());
-    let (mut all, mut lock) = (Vec::new(), LockFile::default());
+    let (mut all, mut lock) = (Vec::with_capacity(mirrored.len()), LockFile::default());
     for slot in slots {
         match slot {
             Slot::Rows(rows) => all.extend(rows),

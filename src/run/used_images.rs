@@ -1,6 +1,6 @@
 //! Turns the images that a build uses into a configuration and its entries.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use super::copy::nearest;
 use crate::{
@@ -167,7 +167,7 @@ fn used_at(config: &Config, uses: &[Use], platforms: &[Platform]) -> Vec<UsedIma
 /// A build needs its images: those that ECR has archived are restored.
 fn restored(mut entries: Vec<Entry>) -> Vec<Entry> {
     for entry in &mut entries {
-        entry.filter.archived = Archived::Restore;
+        Arc::make_mut(&mut entry.filter).archived = Archived::Restore;
     }
     entries
 }
@@ -235,7 +235,7 @@ fn adapted(entry: &Entry, image: &UsedImage) -> Result<Entry> {
         None => entry.tags = Tags::Exact(vec![image.tag.clone()]),
     }
     if let Some(platforms) = &image.platforms {
-        entry.filter.platforms = platforms.clone();
+        Arc::make_mut(&mut entry.filter).platforms = platforms.clone();
     }
     // the configuration was read with other tags
     if !entry.retag.needs_digest() || image.reference.digest.is_some() {

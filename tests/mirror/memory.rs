@@ -1,6 +1,7 @@
 //! Tests that memory is bounded and the disk unused for a layer of any size.
 
 use std::{
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
@@ -11,13 +12,14 @@ use std::{
 use bytes::Bytes;
 use ecr_mirror::{
     model::Digest,
-    sandbox::{Store, upstream::media},
+    sandbox::{Mode, Options, Sandbox, Store, upstream::media},
 };
 use futures::stream;
 
 use super::{
     content::{descriptor, image},
     process::{Registry, ecr_mirror_in},
+    world::ECR,
 };
 
 const LAYER: usize = 1 << 30;
@@ -105,4 +107,43 @@ async fn a_layer_of_one_gibibyte_is_copied_in_little_memory_and_without_disk() {
     let store = Store::open(to.path()).unwrap();
     assert_eq!(store.blob_size("large", &ZEROS.parse().unwrap()), Some(LAYER as u64));
     assert!(store.tag("large", "1").is_some());
+}
+
+/// Plans this number of images, ten in each repository, and returns the peak memory in KiB.
+async fn peak_of_plan(images: usize) -> u64 {
+    let options = Options { mode: Mode::Standing, without_journal: true, ..Options::default() };
+    let sandbox = Sandbox::start(options).await.unwrap();
+    let mut toml = format!(
+        "[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"http://{}\"\n",
+        sandbox.ecr_address()
+    );
+    let tags: Vec<String> = (0..10).map(|tag| format!("\"1.27.{tag}-alpine\"")).collect();
+    for number in 0..images / 10 {
+        write!(
+            toml,
+            "[[image]]\nsource = \"{}/small.example/team-{}/app-{number}\"\ntags = [{}]\n",
+            sandbox.address(),
+            number % 20,
+            tags.join(", ")
+        )
+        .unwrap();
+    }
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("mirror.toml"), toml).unwrap();
+    let mut client = ecr_mirror_in(home.path(), &["plan", "--report", "report.json"]);
+    client.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
+    client.env_remove("AWS_PROFILE").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut client = client.spawn().unwrap();
+    let ended = tokio::task::spawn_blocking(move || wait_and_measure(&mut client)).await;
+    let (status, measured) = ended.unwrap();
+    assert!(status.success(), "{status}");
+    let report = fs::read_to_string(home.path().join("report.json")).unwrap();
+    assert!(report.contains(&format!("\"planned\": {images},")), "{report}");
+    measured.peak
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_takes_at_most_four_kibibytes_more_for_each_image_of_its_list() {
+    let (few, many) = (peak_of_plan(500).await, peak_of_plan(1_500).await);
+    assert!(many.saturating_sub(few) <= 4 * 1_000, "{few} KiB, then {many} KiB");
 }

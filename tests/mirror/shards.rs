@@ -5,14 +5,21 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
 };
 
-use ecr_mirror::sandbox::{Mode, Options, Sandbox};
-use futures::future::join_all;
+use ecr_mirror::sandbox::{Mode, Options, Sandbox, Store};
+use futures::{StreamExt, future::join_all, stream};
 use http::Method;
 use serde_json::Value;
 
-use super::process::{Ended, ecr_mirror_in, run};
+use super::{
+    content::{assert_whole, state},
+    process::{Ended, ecr_mirror_in, run, until},
+    world::{ACCOUNT, ECR},
+};
 
 /// Images on Docker Hub in as many repositories: one manifest each.
 const IMAGES: usize = 24;
@@ -28,22 +35,23 @@ struct Setup {
 
 impl Setup {
     async fn new(faults: &[&str]) -> Self {
-        let options = Options {
-            mode: Mode::Standing,
-            rates: vec![("PutImage", RATE)],
-            faults: faults.iter().map(|fault| fault.parse().unwrap()).collect(),
-            ..Options::default()
-        };
+        let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+        let rates = vec![("PutImage", RATE)];
+        Self::with(IMAGES, Options { rates, faults, ..Options::default() }).await
+    }
+
+    /// This number of images, and registries with these options.
+    async fn with(images: usize, options: Options) -> Self {
+        let options = Options { mode: Mode::Standing, ..options };
         let sandbox = Sandbox::start(options).await.unwrap();
         let mut toml = format!(
-            "[[destination]]\nregistry = \"123456789012.dkr.ecr.us-east-1.amazonaws.com\"\n\
+            "[[destination]]\nregistry = \"{ECR}\"\n\
              endpoint_url = \"http://{}\"\nrates = {{ put_image = {RATE} }}\n",
             sandbox.ecr_address()
         );
-        for number in 0..IMAGES {
+        for number in 0..images {
             let name = format!("team/app{number}");
-            let image = sandbox.upstream().image(&format!("docker.io/{name}:1"));
-            image.platforms(["linux/amd64"]).single().layers(1).layer_size(1 << 10).push();
+            push(&sandbox, &format!("docker.io/{name}"));
             let source = format!("{}/docker.io/{name}", sandbox.address());
             toml += &format!(
                 "[[image]]\nsource = \"{source}\"\ntags = [\"1\"]\nrepository = \"{name}\"\n"
@@ -58,16 +66,26 @@ impl Setup {
     async fn sync(&self, of: usize) -> Vec<String> {
         let shards = (1..=of).map(|index| {
             let home = self.home.path().to_owned();
-            tokio::task::spawn_blocking(move || {
-                let arguments = format!(
-                    "sync -q --shard {index}/{of} --report {{shard}}.json --lock {{shard}}.lock"
-                );
-                start(&home, &arguments)
-            })
+            tokio::task::spawn_blocking(move || start(&home, &sync_line(index, of)))
         });
         join_all(shards).await.into_iter().for_each(|ended| drop(ended.unwrap()));
         let files = (1..=of).flat_map(|index| [format!("{index}.json"), format!("{index}.lock")]);
         files.filter(|name| self.home.path().join(name).exists()).collect()
+    }
+
+    /// Runs the first of two shards until this number of requests is answered, and kills it.
+    async fn kill_first_shard_after(&self, requests: usize) {
+        let mut child = command(self.home.path(), &sync_line(1, 2)).spawn().unwrap();
+        until("the requests are answered, or the process ends", || {
+            self.sandbox.journal().len() >= requests || child.try_wait().unwrap().is_some()
+        })
+        .await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn ecr(&self) -> Arc<Store> {
+        self.sandbox.ecr_store(ACCOUNT, "us-east-1")
     }
 
     /// Merges these files; returns the report and the end of the process.
@@ -96,11 +114,25 @@ impl Setup {
     }
 }
 
+/// Pushes a small image with the tag `1` to a repository of the embedded upstream.
+fn push(sandbox: &Sandbox, repository: &str) {
+    let image = sandbox.upstream().image(&format!("{repository}:1"));
+    image.platforms(["linux/amd64"]).single().layers(1).layer_size(1 << 10).push();
+}
+
+fn sync_line(index: usize, of: usize) -> String {
+    format!("sync -q --shard {index}/{of} --report {{shard}}.json --lock {{shard}}.lock")
+}
+
 fn start(home: &Path, line: &str) -> Ended {
+    command(home, line).output().unwrap().into()
+}
+
+fn command(home: &Path, line: &str) -> Command {
     let mut command = ecr_mirror_in(home, &line.split(' ').collect::<Vec<_>>());
     command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
     command.env("AWS_EC2_METADATA_DISABLED", "true").env_remove("AWS_PROFILE");
-    command.output().unwrap().into()
+    command
 }
 
 /// The images of a report with their outcome and digest.
@@ -174,4 +206,72 @@ async fn a_missing_shard_is_a_failure_and_a_foreign_one_is_refused() {
     let unset = start(setup.home.path(), "sync --shard auto");
     assert_eq!(unset.status, Some(2), "{}", unset.talk);
     assert!(unset.talk.contains("`--shard auto` finds no shard"), "{}", unset.talk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_was_killed_after_any_request_and_runs_again_has_the_same_result() {
+    const IMAGES: usize = 6;
+    /// The points of a run at which its process is killed.
+    const KILLS: usize = 8;
+    let setup = async || {
+        let latency = Duration::from_millis(2);
+        Setup::with(IMAGES, Options { latency, ..Options::default() }).await
+    };
+    let whole = setup().await;
+    let home = whole.home.path().to_owned();
+    let first = tokio::task::spawn_blocking(move || start(&home, &sync_line(1, 2))).await.unwrap();
+    assert_eq!(first.status, Some(0), "{}", first.talk);
+    let requests = whole.sandbox.journal().len();
+    assert!(requests > 4 * KILLS, "{requests}");
+    whole.sync(2).await;
+    let expected = &state(&whole.ecr());
+    let killed = stream::iter((1..requests).step_by(requests / KILLS)).map(|n| async move {
+        let setup = setup().await;
+        setup.kill_first_shard_after(n).await;
+        assert_whole(&setup.ecr());
+        let (report, ended) = setup.merge(&setup.sync(2).await, "--lock all.lock");
+        assert_eq!(ended.status, Some(0), "killed after {n} requests: {}", ended.talk);
+        let count = |outcome: &str| report["totals"][outcome].as_u64().unwrap();
+        assert_eq!(count("copied") + count("up_to_date"), IMAGES as u64, "{report}");
+        assert_whole(&setup.ecr());
+        assert_eq!(state(&setup.ecr()), *expected, "killed after {n} requests");
+    });
+    killed.buffer_unordered(4).collect::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_shard_lists_a_source_with_a_wildcard_and_all_together_copy_each_image_once() {
+    let setup = Setup::with(4, Options::default()).await;
+    let listed = ["one", "two", "three"];
+    for name in listed {
+        push(&setup.sandbox, &format!("ghcr.io/org/{name}"));
+    }
+    // the last one shares its destination with the namespace
+    let more = format!(
+        "[[image]]\nsource = \"{0}/ghcr.io/org/*\"\ntags = [\"1\"]\nat_most = 9\n\
+         repository = \"org/{{name}}\"\n\
+         [[image]]\nsource = \"{0}/docker.io/team/app0\"\ntags = [\"1\"]\n\
+         repository = \"org/app0\"\n",
+        setup.sandbox.address()
+    );
+    fs::write(setup.home.path().join("mirror.toml"), setup.text("mirror.toml") + &more).unwrap();
+    let (report, ended) = setup.merge(&setup.sync(3).await, "");
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    let mut copied: Vec<&str> = Vec::new();
+    for row in report["images"].as_array().unwrap() {
+        copied.push(row["destination"].as_str().unwrap().split_once('/').unwrap().1);
+    }
+    copied.sort_unstable();
+    let mut expected: Vec<String> = (0..4).map(|number| format!("team/app{number}:1")).collect();
+    expected.extend(["app0"].iter().chain(&listed).map(|name| format!("org/{name}:1")));
+    expected.sort_unstable();
+    assert_eq!(copied, expected);
+    let lists = setup.sandbox.journal().into_iter().filter(|it| it.path.contains("/_catalog"));
+    assert_eq!(lists.count(), 1, "the other shards do not ask for the namespace");
+    let pushes = setup.pushes();
+    assert!(pushes.values().all(|count| *count == 1), "{pushes:?}");
+    // the weights: 1 image of 4 platforms each, and the largest number of repositories
+    let planned = start(setup.home.path(), "plan -v --shard 1/3");
+    let line = planned.out.lines().next().unwrap();
+    assert!(line.starts_with("shard 1/3: 1 of 4 groups, weight 17 "), "{line}");
 }

@@ -123,7 +123,7 @@ fn an_image_overrides_the_defaults_key_by_key() {
          [[image]]\nsource = \"redis\"\ntags = [\"1\"]\nplatforms = [\"linux/amd64\"]\nflatten = true\n\
          [[image]]\nsource = \"alpine\"\ntags = [\"1\"]\nplatforms = \"all\"\nattestations = \"keep\"",
     );
-    let wants: Vec<_> = config.entries.iter().map(|entry| &entry.filter).collect();
+    let wants: Vec<_> = config.entries.iter().map(|entry| &*entry.filter).collect();
     let canonical: Vec<_> = wants.iter().map(|want| want.canonical()).collect();
     assert_eq!(
         canonical,

@@ -139,15 +139,34 @@ impl MountSource {
 struct Placement {
     repository: Repository,
     seq: ImageSeq,
-    state: watch::Receiver<BlobState>,
+    /// `None` once the blob is committed: a channel takes as much memory as ten digests.
+    running: Option<watch::Receiver<BlobState>>,
 }
 
 impl Placement {
+    fn state(&self) -> BlobState {
+        self.running.as_ref().map_or(BlobState::Committed, |state| *state.borrow())
+    }
+
     /// Returns `true` if the blob is not placed and its carrier failed.
     fn is_abandoned(&self) -> bool {
-        *self.state.borrow() == BlobState::Carried && self.state.has_changed().is_err()
+        let is_dropped = |state: &watch::Receiver<_>| state.has_changed().is_err();
+        self.state() == BlobState::Carried && self.running.as_ref().is_some_and(is_dropped)
+    }
+
+    fn mount_source(&self) -> MountSource {
+        let repository = self.repository.clone();
+        match &self.running {
+            Some(state) => MountSource { repository, state: state.clone() },
+            None => MountSource::committed(repository),
+        }
     }
 }
+
+/// The claims after which the channels of committed blobs are freed.
+const CLAIMS_BETWEEN_SWEEPS: usize = 1_024;
+
+type BlobKey = (DestinationId, Digest, u64);
 
 /// The claims of a run. No code that can panic runs under the lock.
 #[derive(Debug, Default)]
@@ -156,7 +175,10 @@ pub(crate) struct Placements(Mutex<PlacementState>);
 #[derive(Debug, Default)]
 struct PlacementState {
     images: u64,
-    placements: HashMap<(DestinationId, Digest, u64), Vec<Placement>>,
+    placements: HashMap<BlobKey, Vec<Placement>>,
+    /// The blobs with a channel, and those that got one since the last sweep.
+    running: Vec<BlobKey>,
+    new: usize,
 }
 
 impl Placements {
@@ -178,24 +200,50 @@ impl Placements {
 impl PlacementState {
     fn claim(&mut self, seq: ImageSeq, key: &PlacementKey) -> Claim {
         let blob = (key.destination, key.digest.clone(), key.size);
-        let placements = self.placements.entry(blob).or_default();
+        if self.new >= CLAIMS_BETWEEN_SWEEPS {
+            self.sweep();
+        }
+        // most blobs are in one repository
+        let placements =
+            self.placements.entry(blob.clone()).or_insert_with(|| Vec::with_capacity(1));
         placements.retain(|placement| !placement.is_abandoned());
         for placement in placements.iter().filter(|it| it.repository == key.repository) {
-            if *placement.state.borrow() >= BlobState::Placed {
-                return Claim::Placed;
-            }
-            if placement.seq < seq {
-                return Claim::Wait(Waiter(placement.state.clone()));
+            match &placement.running {
+                Some(state) if *state.borrow() < BlobState::Placed => {
+                    if placement.seq < seq {
+                        return Claim::Wait(Waiter(state.clone()));
+                    }
+                }
+                _ => return Claim::Placed,
             }
         }
         let earlier =
             placements.iter().filter(|it| it.seq < seq && it.repository != key.repository);
-        let mount_sources = earlier
-            .map(|it| MountSource { repository: it.repository.clone(), state: it.state.clone() })
-            .collect();
+        let mount_sources = earlier.map(Placement::mount_source).collect();
         let (sender, receiver) = watch::channel(BlobState::Carried);
-        placements.push(Placement { repository: key.repository.clone(), seq, state: receiver });
+        let repository = key.repository.clone();
+        placements.push(Placement { repository, seq, running: Some(receiver) });
+        self.running.push(blob);
+        self.new += 1;
         Claim::Carry(Carrier { state: sender, mount_sources })
+    }
+
+    /// Frees the channels of blobs that are committed, and the placements of carriers that failed.
+    fn sweep(&mut self) {
+        let placements = &mut self.placements;
+        self.running.retain(|blob| {
+            let Some(all) = placements.get_mut(blob) else { return false };
+            all.retain(|placement| !placement.is_abandoned());
+            for placement in all.iter_mut().filter(|it| it.state() == BlobState::Committed) {
+                placement.running = None;
+            }
+            let is_running = all.iter().any(|placement| placement.running.is_some());
+            if all.is_empty() {
+                placements.remove(blob);
+            }
+            is_running
+        });
+        self.new = 0;
     }
 }
 
@@ -287,5 +335,33 @@ mod tests {
         drop(carrier.placed());
         assert!(second.mount_sources[0].ready(Mounting::OnceUploaded).await);
         assert!(!second.mount_sources[0].ready(Mounting::OnceCommitted).await);
+    }
+
+    #[tokio::test]
+    async fn committed_blobs_keep_no_channel_and_stay_placed_and_mountable() {
+        let placements = Placements::default();
+        let numbered = |repository: &str, number: u16| PlacementKey {
+            digest: Digest::of(&number.to_le_bytes()),
+            ..key(repository, 0)
+        };
+        let Claim::Carry(running) = only(placements.claim_all(&[key("a", 1)])) else { panic!() };
+        for number in 0..3_000 {
+            let claim = only(placements.claim_all(&[numbered("a", number)]));
+            let Claim::Carry(carrier) = claim else { panic!("{number}") };
+            match number % 2 {
+                0 => carrier.placed().committed(),
+                _ => drop(carrier),
+            }
+        }
+        let counts = |state: &PlacementState| (state.running.len(), state.placements.len());
+        let (channels, blobs) = counts(&placements.0.lock());
+        assert!(channels <= 2 + CLAIMS_BETWEEN_SWEEPS, "{channels}");
+        assert!((1_500..=1_502 + CLAIMS_BETWEEN_SWEEPS).contains(&blobs), "{blobs}");
+        assert!(matches!(only(placements.claim_all(&[numbered("a", 0)])), Claim::Placed));
+        let claim = only(placements.claim_all(&[numbered("b", 0)]));
+        let Claim::Carry(mut other) = claim else { panic!("{claim:?}") };
+        assert!(other.mount_sources[0].ready(Mounting::OnceCommitted).await);
+        assert!(matches!(only(placements.claim_all(&[key("a", 1)])), Claim::Wait(_)));
+        drop(running);
     }
 }

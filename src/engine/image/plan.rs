@@ -35,7 +35,7 @@ use crate::{
 
 /// An image with the shared state that answers for it.
 pub(crate) struct Job<S, D> {
-    pub(crate) image: Image,
+    pub(crate) image: Arc<Image>,
     pub(crate) source: Arc<SourceRepository<S>>,
     /// In the order of the image's targets.
     pub(crate) targets: Vec<JobTarget<D>>,

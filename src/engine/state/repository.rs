@@ -54,6 +54,8 @@ pub(crate) struct TargetRepository<D> {
     /// `true` if it existed before this run. Shared with the siblings, which can outlive this state.
     existed: Arc<OnceLock<bool>>,
     siblings: OnceLock<Arc<[Sibling<D>]>>,
+    /// The indexes of some siblings: with thousands, comparing the names takes long.
+    nearest: OnceLock<Vec<usize>>,
     current: OnceCell<Result<Option<HashMap<Tag, Digest>>>>,
     archived: OnceCell<Result<HashMap<Tag, ArchivedImage>>>,
     manifests: OnceCell<Result<HashMap<Digest, RawManifest>>>,
@@ -75,6 +77,7 @@ impl<D: Destination> TargetRepository<D> {
             filtered: Vec::new(),
             existed: Arc::default(),
             siblings: OnceLock::new(),
+            nearest: OnceLock::new(),
             current: OnceCell::new(),
             archived: OnceCell::new(),
             manifests: OnceCell::new(),
@@ -176,22 +179,29 @@ impl<D: Destination> TargetRepository<D> {
     /// The repositories of the destination that existed before this run and have the most similar
     /// names, at most [`SIBLINGS`].
     pub(crate) async fn siblings(&self) -> Vec<Repository> {
-        let own = &self.repository;
-        let siblings = self.siblings.get().into_iter().flat_map(|all| all.iter());
-        let mut siblings: Vec<_> = siblings
-            .filter(|sibling| sibling.id == self.id && sibling.repository != *own)
-            .collect();
-        siblings.sort_by_key(|sibling| {
-            let bytes = sibling.repository.as_str().bytes().zip(own.as_str().bytes());
-            Reverse(bytes.take_while(|(a, b)| a == b).count())
-        });
+        let all = self.siblings.get().map_or(&[][..], |all| all);
         let mut found = Vec::new();
-        for sibling in siblings.into_iter().take(3 * SIBLINGS) {
-            if found.len() < SIBLINGS && sibling.existed_before().await {
-                found.push(sibling.repository.clone());
+        for at in self.nearest.get_or_init(|| self.nearest(all)) {
+            if found.len() < SIBLINGS && all[*at].existed_before().await {
+                found.push(all[*at].repository.clone());
             }
         }
         found
+    }
+
+    /// The indexes of the siblings with the most similar names, the most similar first.
+    fn nearest(&self, all: &[Sibling<D>]) -> Vec<usize> {
+        let own = &self.repository;
+        let siblings = all.iter().enumerate();
+        let siblings = siblings.filter(|(_, it)| it.id == self.id && it.repository != *own);
+        let mut by_similarity: Vec<(Reverse<usize>, usize)> = siblings
+            .map(|(at, sibling)| {
+                let bytes = sibling.repository.as_str().bytes().zip(own.as_str().bytes());
+                (Reverse(bytes.take_while(|(a, b)| a == b).count()), at)
+            })
+            .collect();
+        by_similarity.sort_unstable();
+        by_similarity.into_iter().map(|(_, at)| at).take(3 * SIBLINGS).collect()
     }
 }
 

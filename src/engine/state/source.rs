@@ -21,6 +21,8 @@ use crate::{
 
 /// Bytes of manifests that stay cached for later images.
 const CACHE_BYTES: usize = 4 << 20;
+/// Bytes of an entry of the cache besides the manifest.
+const ENTRY_BYTES: usize = 512;
 
 /// A source registry and its state in this run.
 pub(crate) struct SourceRegistry<S> {
@@ -191,7 +193,7 @@ impl<S: Source> Reader<S> {
     pub(crate) fn remember(&self, manifest: &RawManifest) {
         let mut cache = self.registry.manifests.lock();
         if cache.cell(manifest.digest()).set(manifest.clone()).is_ok() {
-            cache.keep(manifest.digest(), manifest.bytes().len());
+            cache.keep(manifest.digest(), ENTRY_BYTES + manifest.bytes().len());
         }
     }
 
@@ -245,7 +247,7 @@ impl<S: Source> ImageReader for Reader<S> {
         let read = cell.get_or_try_init(|| async {
             let at = TagOrDigest::Digest(digest.clone());
             let manifest = self.registry.source.manifest(&self.repository, &at).await?;
-            self.registry.manifests.lock().keep(digest, manifest.bytes().len());
+            self.registry.manifests.lock().keep(digest, ENTRY_BYTES + manifest.bytes().len());
             Ok(manifest)
         });
         let manifest = read.await.cloned();

@@ -102,7 +102,12 @@ impl EngineFixture {
             at: if pinned { TagOrDigest::Digest(digest) } else { TagOrDigest::Tag(tag) },
         };
         let filter = if self.uniform { Filter::default() } else { filter(rng, root) };
-        Image { name: format!("i{at}"), origin, targets: self.targets(rng, at), filter }
+        Image {
+            name: format!("i{at}"),
+            origin,
+            targets: self.targets(rng, at),
+            filter: filter.into(),
+        }
     }
 
     fn targets(&self, rng: &mut Rng, at: u64) -> Vec<Target> {
@@ -189,7 +194,7 @@ impl EngineFixture {
                     TagOrDigest::Digest(_) => false,
                 };
                 if !is_listed {
-                    image.filter = Filter::default();
+                    image.filter = Arc::default();
                 }
             }
             state.listed.extend(listed);

@@ -25,14 +25,17 @@ fn shard(index: u32, of: u32) -> Shard {
 }
 
 fn parts(config: &Config, of: u32, division: Division<'_>) -> Vec<(Config, ShardPart)> {
-    let part = |index| ShardPart::of(config.clone(), shard(index, of), division).unwrap();
+    let part = |index| {
+        let part = ShardPart::of(config, shard(index, of), division).unwrap();
+        (part.of_expanded(config.clone()), part)
+    };
     (1..=of).map(part).collect()
 }
 
 /// Every source repository and destination repository of the configuration.
 fn nodes(config: &Config) -> BTreeSet<String> {
     let of = |entry: &Entry| {
-        let targets = repositories(entry).map(|(id, repository)| format!("{id} {repository}"));
+        let targets = entry.targets().map(|(id, repository)| format!("{id:?} {repository}"));
         targets.chain([format!("{}/{}", entry.host, entry.repository)]).collect::<Vec<_>>()
     };
     config.entries.iter().flat_map(of).collect()
@@ -76,8 +79,7 @@ proptest! {
             }
         }
         // the heaviest exceeds the lightest by at most one group
-        let entries: Vec<&Entry> = config.entries.iter().collect();
-        let groups = groups(&config, &entries, Division::default());
+        let groups = groups(&config, &ShardItem::all(&config, Division::default()).unwrap(), None);
         let most = groups.iter().map(|group| group.weight).max().unwrap();
         let weights = assign(groups, NonZeroU32::new(of).unwrap());
         let weights = weights.iter().map(|shard| shard.weight);
@@ -118,9 +120,8 @@ fn long_list(images: usize) -> Config {
 #[test]
 fn the_heaviest_of_eight_shards_has_at_most_a_tenth_more_than_the_mean() {
     let config = long_list(2_500);
-    let entries: Vec<&Entry> = config.entries.iter().collect();
-    let shards =
-        assign(groups(&config, &entries, Division::default()), NonZeroU32::new(8).unwrap());
+    let items = ShardItem::all(&config, Division::default()).unwrap();
+    let shards = assign(groups(&config, &items, None), NonZeroU32::new(8).unwrap());
     let weights: Vec<u64> = shards.iter().map(|shard| shard.weight).collect();
     let mean = weights.iter().sum::<u64>() as f64 / 8.0;
     assert!(*weights.iter().max().unwrap() as f64 <= 1.1 * mean, "{weights:?}");
@@ -180,7 +181,7 @@ fn a_report_replaces_the_estimate_of_the_images_that_it_names() {
     let images =
         ["a", "b", "c"].map(|name| image(&format!("quay.io/team/{name}"), "tags = [\"1\"]"));
     let config = config(&images.concat());
-    let entries: Vec<&Entry> = config.entries.iter().collect();
+    let items = ShardItem::all(&config, Division::default()).unwrap();
     let mut report = crate::output::table::tests::report();
     let moved = report.images[0].clone();
     report.images = [("a", 1 << 30), ("b", 0)]
@@ -192,6 +193,62 @@ fn a_report_replaces_the_estimate_of_the_images_that_it_names() {
         })
         .to_vec();
     let unit = BYTES_OF_A_PLATFORM;
-    assert_eq!(weights(&entries, Some(&report)), [unit + (1 << 30), unit, ALL_PLATFORMS * unit]);
-    assert_eq!(weights(&entries, None), [ALL_PLATFORMS; 3]);
+    assert_eq!(weights(&items, Some(&report)), [unit + (1 << 30), unit, ALL_PLATFORMS * unit]);
+    assert_eq!(weights(&items, None), [ALL_PLATFORMS; 3]);
+}
+
+#[test]
+fn a_source_with_a_wildcard_is_one_group_that_one_shard_lists() {
+    let text = image("ghcr.io/org/*", "select = { newest = 3 }\nat_most = 20")
+        + &image("quay.io/lib/*", "tags = [\"1\"]\nat_most = 5\ndestinations = [\"us\"]")
+        // of the first namespace, and at its destination
+        + &image("ghcr.io/org/app", "tags = [\"old\"]")
+        + &image("quay.io/other/app", "tags = [\"1\"]\nrepository = \"org/app2\"")
+        + &(0..6).map(|at| image(&format!("quay.io/team/a{at}"), "tags = [\"1\"]")).collect::<String>();
+    let config = config(&text);
+    let items = ShardItem::all(&config, Division::default()).unwrap();
+    let groups = groups(&config, &items, None);
+    let mut shown: Vec<(&str, u64)> = groups.iter().map(|it| (&*it.name, it.weight)).collect();
+    shown.sort();
+    assert_eq!(shown[..2], [("ghcr.io/org/*", 20 + 4 + 4), ("quay.io/lib/*", 5)]);
+    assert_eq!((shown.len(), shown[2]), (8, ("quay.io/team/a0", 4)));
+    // what the registries list, for the shards that ask them
+    let names = |names: &[&str]| {
+        crate::config::KnownRepositories::All(
+            names.iter().map(|name| name.parse().unwrap()).collect(),
+        )
+    };
+    let listed = [
+        (("ghcr.io", "org"), names(&["org/app", "org/app2", "org/deep/app"])),
+        (("quay.io", "lib"), names(&["lib/one"])),
+    ];
+    let place =
+        |(host, namespace): (&str, &str)| (host.parse().unwrap(), namespace.parse().unwrap());
+    let listed: crate::config::ListedRepositories =
+        listed.into_iter().map(|(key, all)| (place(key), all)).collect();
+    let mut all: Vec<String> = Vec::new();
+    let mut asked = Vec::new();
+    let of = 3;
+    for index in 1..=of {
+        let part = ShardPart::of(&config, shard(index, of), Division::default()).unwrap();
+        let own = part.without_other_wildcards(config.clone());
+        let keys = own.wildcards.iter().map(|it| (it.host.clone(), it.namespace.clone()));
+        let listed = keys.map(|key| (key.clone(), listed[&key].clone())).collect();
+        asked.extend(own.wildcards.iter().map(Wildcard::full_source));
+        let config = part.of_expanded(own.expanded(&listed, &|_| None).unwrap());
+        all.extend(config.entries.iter().map(|it| format!("{}/{}", it.host, it.repository)));
+        assert!(config.wildcards.is_empty());
+    }
+    asked.sort();
+    assert_eq!(asked, ["ghcr.io/org/*", "quay.io/lib/*"]);
+    all.sort();
+    let whole = config.expanded(&listed, &|_| None).unwrap().entries;
+    let mut whole: Vec<String> =
+        whole.iter().map(|it| format!("{}/{}", it.host, it.repository)).collect();
+    whole.sort();
+    assert_eq!(all, whole);
+    let only = ["ghcr.io/org/app2".to_owned()];
+    let division = Division { only: &only, ..Division::default() };
+    let items = ShardItem::all(&config, division).unwrap();
+    assert_eq!(items.iter().map(|it| it.source()).collect::<Vec<_>>(), ["ghcr.io/org/*"]);
 }

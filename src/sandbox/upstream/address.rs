@@ -15,6 +15,8 @@ pub(crate) enum Service {
     Cdn(String),
     HubApi,
     QuayApi,
+    /// `_catalog` of all registries, for clients that know loopback only.
+    Catalog,
     Registry(Registry),
 }
 
@@ -149,6 +151,9 @@ fn loopback_service(path: &str) -> Option<Service> {
     if let Some(rest) = path.strip_prefix("/cdn/") {
         return rest.find('/').map(|at| Service::Cdn(rest[at..].to_owned()));
     }
+    if path == "/v2/_catalog" {
+        return Some(Service::Catalog);
+    }
     let rest = path.strip_prefix("/v2")?.trim_start_matches('/');
     let (host, path) = match rest.split_once('/') {
         // a component without a dot is not a host: the registry is Docker Hub
@@ -212,6 +217,8 @@ mod tests {
                 "/v2/library/nginx/tags/list",
                 registry("docker.io", "/v2/library/nginx/tags/list"),
             ),
+            ("localhost:5000", "/v2/_catalog", Some(Service::Catalog)),
+            ("localhost:5000", "/v2/ghcr.io/_catalog", registry("ghcr.io", "/v2/_catalog")),
             ("localhost:5000", "/", None),
         ] {
             assert_eq!(Address::of(host).service(path), expected, "{host}{path}");

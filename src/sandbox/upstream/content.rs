@@ -226,16 +226,19 @@ impl Content {
         }
     }
 
-    /// The repositories of the host that the catalogue lists or that were added, sorted.
+    /// The repositories of the host that a listing shows, sorted.
     pub(super) fn repositories(&self, host: &str) -> Vec<String> {
-        let listed = catalogue::repositories().filter(|(own, _)| *own == host);
-        let mut names: Vec<String> = listed.map(|(_, name)| name.to_owned()).collect();
+        let all = self.all_repositories().into_iter();
+        all.filter(|(own, _)| own == host).map(|(_, name)| name).collect()
+    }
+
+    /// The host and the name of every repository that a listing shows, sorted.
+    pub(super) fn all_repositories(&self) -> BTreeSet<(String, String)> {
+        let listed = catalogue::repositories();
+        let listed = listed.map(|(host, name)| (host.to_owned(), name.to_owned()));
         let known = self.repositories.lock().clone();
-        let added = known.into_iter().filter(|((own, _), it)| own == host && it.lock().has_added);
-        names.extend(added.map(|((_, name), _)| name));
-        names.sort();
-        names.dedup();
-        names
+        let added = known.into_iter().filter(|(_, it)| it.lock().has_added).map(|(key, _)| key);
+        listed.chain(added).collect()
     }
 
     fn has_added(&self, host: &str, name: &str) -> bool {

@@ -24,6 +24,7 @@ mod tests;
 pub(crate) mod token;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -94,6 +95,11 @@ impl Upstream {
             Some(Service::Cdn(path)) => cdn::answer(&self.content, &path, &request).await,
             Some(Service::HubApi) => listing::hub(&self.content, &address, &request).await,
             Some(Service::QuayApi) => listing::quay(&self.content, &request).await,
+            Some(Service::Catalog) => {
+                let all = self.content.all_repositories().into_iter();
+                let names = all.map(|(host, name)| format!("{host}/{name}"));
+                registry::catalog(names.collect::<BTreeSet<_>>(), &request)
+            }
             Some(Service::Registry(registry)) => self.registry(&address, &registry, &request).await,
             None => unknown_path(),
         }

@@ -60,7 +60,13 @@ impl Upstream {
         let (repository, resource) = match Route::read(&registry.path) {
             Ok(Route::Repository(repository, resource)) => (repository, resource),
             Ok(Route::Base) => return self.base(address, &registry.host, request),
-            Ok(Route::Catalog) => return self.catalog(&registry.host, request),
+            // Docker Hub and Quay have none
+            Ok(Route::Catalog) if ["docker.io", "quay.io"].contains(&&*registry.host) => {
+                return Refusal::unknown("UNSUPPORTED", "there is no catalogue").into_response();
+            }
+            Ok(Route::Catalog) => {
+                return catalog(self.content.repositories(&registry.host), request);
+            }
             Err(route_error) => return Refusal::from(route_error).into_response(),
         };
         let scope = UpstreamRequest {
@@ -83,20 +89,6 @@ impl Upstream {
             Resource::Tags => self.tags(&scope).await,
             Resource::Referrers(digest) => self.referrers(&scope, &digest).await,
             Resource::Uploads | Resource::Upload(_) => Refusal::unsupported().into_response(),
-        }
-    }
-
-    /// Answers `_catalog`: every repository that has listed tags. Docker Hub and Quay have none.
-    fn catalog(&self, host: &str, request: &Parts) -> Response {
-        if ["docker.io", "quay.io"].contains(&host) {
-            return Refusal::unknown("UNSUPPORTED", "there is no catalogue").into_response();
-        }
-        match distribution::page(self.content.repositories(host), &request.uri) {
-            Ok(page) => {
-                let body = json!({ "repositories": page.names });
-                distribution::json_page(&body, &page, &request.uri)
-            }
-            Err(refused) => refused.into_response(),
         }
     }
 
@@ -316,6 +308,17 @@ impl Upstream {
         let found = content.run_blocking(move |all| all.referrers(&host, &name, &subject)).await;
         let artifact_type = query(&scope.request.uri, "artifactType");
         distribution::referrers(found.iter().map(referrer).collect(), artifact_type.as_deref())
+    }
+}
+
+/// Answers `_catalog`: every repository that has listed tags.
+pub(super) fn catalog(names: impl IntoIterator<Item = String>, request: &Parts) -> Response {
+    match distribution::page(names, &request.uri) {
+        Ok(page) => {
+            let body = json!({ "repositories": page.names });
+            distribution::json_page(&body, &page, &request.uri)
+        }
+        Err(refused) => refused.into_response(),
     }
 }
 

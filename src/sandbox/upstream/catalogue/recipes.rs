@@ -92,6 +92,10 @@ pub(super) const SIX: &[&str] =
 pub(super) const WITH_WINDOWS: &[&str] =
     &["linux/amd64", "linux/arm/v7", "linux/arm64/v8", "windows/amd64"];
 
+/// The recipe of the host whose images are small.
+pub(super) const SMALL: Make =
+    Make::on(SCRATCH, &[1]).platforms(AMD64).plain().shape(Shape::Single);
+
 /// The recipes of repositories that the tables do not list, selected by name.
 pub(super) const GENERATED: &[Make] = &[
     Make::on(DEBIAN_12, &[420, 36]).platforms(TWO),
