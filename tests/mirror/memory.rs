@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use ecr_mirror::{
     model::Digest,
-    sandbox::{Mode, Options, Sandbox, Store, upstream::media},
+    sandbox::{Mode, Options, RecordRequests, Sandbox, Store, upstream::media},
 };
 use futures::stream;
 
@@ -111,7 +111,8 @@ async fn a_layer_of_one_gibibyte_is_copied_in_little_memory_and_without_disk() {
 
 /// Plans this number of images, ten in each repository, and returns the peak memory in KiB.
 async fn peak_of_plan(images: usize) -> u64 {
-    let options = Options { mode: Mode::Standing, without_journal: true, ..Options::default() };
+    let options =
+        Options { mode: Mode::Standing, record: RecordRequests::Nowhere, ..Options::default() };
     let sandbox = Sandbox::start(options).await.unwrap();
     let mut toml = format!(
         "[[destination]]\nregistry = \"{ECR}\"\nendpoint_url = \"http://{}\"\n",
