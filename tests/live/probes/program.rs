@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use ecr_mirror::{
     Outcome,
     config::Config,
-    engine::{Check, Mode, Options, Shutdown},
+    engine::{Options, Shutdown},
     model::event::{Event, Observer},
     registry::Transport,
     remote::RetryPolicy,
@@ -53,7 +53,7 @@ async fn mirror(run: &ProbeRun, registries: &Registries) -> Result<Outcome> {
         run.name("a"),
     );
     let config = Config::parse("probe.toml", &toml, Path::new(""), &|_| None)?;
-    let options = Options { mode: Mode::Mirror, check: Check::Tags, transfers: TRANSFERS };
+    let options = Options { transfers: TRANSFERS, ..Options::default() };
     let request = SyncRequest { config: &config, images: ImagesToSync::all(&config), options };
     let report = sync(registries, request, Arc::new(Silent), &Shutdown::default()).await?;
     let row = report.images.first().context("no row")?;
