@@ -104,7 +104,7 @@ async fn a_tag_is_kept_as_it_is_when_the_source_breaks_in_the_middle_of_a_copy()
 async fn an_image_without_a_pull_left_is_kept() {
     let names = ["docker.io/team/a:1", "docker.io/team/b:1"];
     let push = |world: &World, seed| {
-        for name in names {
+        for (seed, name) in (seed..).zip(names) {
             let image = world.upstream().image(name).platforms(["linux/amd64", "linux/arm64"]);
             image.seed(seed).push();
         }
@@ -112,7 +112,7 @@ async fn an_image_without_a_pull_left_is_kept() {
     let world = World::new().await.select(names[0], "").select(names[1], "");
     push(&world, 1);
     world.sync().await.assert_exit(0);
-    push(&world, 2);
+    push(&world, 3);
     // each image needs three, and the first run has spent six
     world.fault("pull-limit=10");
     let run = offline(&world).await;
