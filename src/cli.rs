@@ -156,14 +156,14 @@ pub enum Command {
     #[command(after_help = exit::examples(exit::BOOTSTRAP) + &exit::bootstrap())]
     Bootstrap(BootstrapArgs),
     /// Validate the configuration offline; with `-v`, show an image of each naming rule
-    #[command(after_help = exit::status("the configuration is valid", UNWRITTEN, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::CHECK) + &exit::status("the configuration is valid", UNWRITTEN, &[WRONG]))]
     Check(CheckArgs),
     /// Check credentials, network, permissions, limits and settings before a run; writes nothing
     /// without `--write`
     #[command(after_help = exit::examples(exit::DOCTOR) + &exit::doctor())]
     Doctor(DoctorArgs),
     /// List every selected image and the reference to pull
-    #[command(after_help = exit::status("the images are listed", UNLISTED, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::IMAGES) + &exit::status("the images are listed", UNLISTED, &[WRONG]))]
     Images(ImagesArgs),
     /// Turn the files of regsync, skopeo sync, dregsy and image-syncer, or lists, into mirror.toml
     #[command(after_help = exit::import())]
@@ -178,7 +178,7 @@ pub enum Command {
         verb: PullThrough,
     },
     /// Print the least-privilege IAM policies for this configuration
-    #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     Iam {
         #[command(subcommand)]
         policy: IamPolicy,
@@ -196,19 +196,19 @@ pub enum Command {
     #[command(after_help = exit::sandbox(&profile::help(), &fault::help()))]
     Sandbox(SandboxArgs),
     /// Print the JSON schema of `mirror.toml` or of the report, for editors and other programs
-    #[command(after_help = exit::status("the schema is printed", UNWRITTEN, &[USAGE]))]
+    #[command(after_help = exit::examples(exit::SCHEMA) + &exit::status("the schema is printed", UNWRITTEN, &[USAGE]))]
     Schema {
         /// Print the schema of this document
         document: SchemaDocument,
     },
     /// Print a completion script for a shell
-    #[command(after_help = exit::status("the script is printed", UNWRITTEN, &[USAGE]))]
+    #[command(after_help = exit::examples(exit::COMPLETIONS) + &exit::status("the script is printed", UNWRITTEN, &[USAGE]))]
     Completions {
         /// Print the script for this shell
         shell: clap_complete::Shell,
     },
     /// Write the manual pages, one page for each command
-    #[command(after_help = exit::status("the pages are written", "cannot write a page", &[USAGE]))]
+    #[command(after_help = exit::examples(exit::MAN) + &exit::status("the pages are written", "cannot write a page", &[USAGE]))]
     Man {
         /// Write the pages to DIR; create DIR if it does not exist
         #[arg(value_name = "DIR")]
@@ -585,13 +585,13 @@ pub struct InitArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum IamPolicy {
     /// Print the policy for the role that mirrors
-    #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     Mirror,
     /// Print the policy for nodes that pull mirrored and cached images
-    #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     Pull,
     /// Print the policy for the role that runs `pull-through`
-    #[command(after_help = exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
     PullThrough,
 }
 

@@ -23,6 +23,50 @@ pub(super) const SYNC: Examples = &[
     ("ecr-mirror sync --only 'library/*' --json", "mirror a part, and report as JSON"),
 ];
 
+pub(super) const PLAN: Examples = &[
+    ("ecr-mirror plan", "show what `sync` would copy"),
+    ("ecr-mirror plan -v", "also why each tag is skipped"),
+    ("ecr-mirror plan --sandbox", "the same, without an AWS account or network"),
+];
+
+pub(super) const CHECK: Examples = &[
+    ("ecr-mirror check", "show every mistake of ./mirror.toml"),
+    ("ecr-mirror check -v -c base.toml -c team.toml", "show the targets of naming rules"),
+];
+
+pub(super) const IMAGES: Examples = &[
+    ("ecr-mirror images", "list the references to pull"),
+    ("ecr-mirror images --format registries.conf > registries.conf", "for buildah and podman"),
+];
+
+pub(super) const INIT: Examples = &[
+    ("ecr-mirror init", "ask for the account and region"),
+    ("ecr-mirror init --registry $ECR --output - | less", "show the file only"),
+];
+
+pub(super) const IAM: Examples = &[
+    ("ecr-mirror iam mirror > policy.json", "the policy of the role that runs `sync`"),
+    ("ecr-mirror iam pull", "the policy of nodes and builders"),
+];
+
+pub(super) const SANDBOX: Examples = &[
+    ("ecr-mirror sandbox", "serve Docker Hub, other registries and ECR on loopback"),
+    ("ecr-mirror sandbox --like harbor-2.7", "answer as this registry does"),
+    ("ecr-mirror sandbox --rate put_image=10", "limit a rate as ECR does"),
+];
+
+pub(super) const SCHEMA: Examples = &[
+    ("ecr-mirror schema config > config.json", "for an editor or a checker"),
+    ("ecr-mirror schema report", ""),
+];
+
+pub(super) const COMPLETIONS: Examples = &[
+    ("ecr-mirror completions bash > /etc/bash_completion.d/ecr-mirror", ""),
+    ("ecr-mirror completions zsh > ~/.zfunc/_ecr-mirror", ""),
+];
+
+pub(super) const MAN: Examples = &[("ecr-mirror man /usr/local/share/man/man1", "")];
+
 pub(super) const COPY: Examples = &[
     ("ECR=123456789012.dkr.ecr.eu-west-1.amazonaws.com", ""),
     ("ecr-mirror copy nginx:1.27 $ECR/nginx:1.27", ""),
@@ -82,7 +126,7 @@ pub(super) fn merge() -> String {
 pub(super) fn plan() -> String {
     let failed = "an image cannot be planned, or drifted behind an immutable tag";
     let incomplete = ("3", "a run would be incomplete: pull limit reached");
-    status("the plan is complete", failed, &[WRONG, incomplete, STOPPED])
+    examples(PLAN) + &status("the plan is complete", failed, &[WRONG, incomplete, STOPPED])
 }
 
 pub(super) fn copy() -> String {
@@ -116,15 +160,16 @@ pub(super) fn import() -> String {
 
 pub(super) fn init() -> String {
     let wrong = ("2", "usage error, or the file exists; nothing was written");
-    status("the file is written", UNWRITTEN, &[wrong])
+    examples(INIT) + &status("the file is written", UNWRITTEN, &[wrong])
 }
 
 pub(super) fn sandbox(profiles: &str, faults: &str) -> String {
     let failed = "cannot bind the address, or cannot use the directory";
     format!(
-        "Registries for `--like`:\n{profiles}\n\
+        "{}Registries for `--like`:\n{profiles}\n\
          Faults, written `NAME[=ARG][@SIDE[:METHOD][/PATH]][*N|%P]`. SIDE is upstream, ecr or any; \
          *N selects the first N requests, %P selects P percent:\n{faults}\n{}",
+        examples(SANDBOX),
         status("served until SIGHUP, SIGINT or SIGTERM", failed, &[USAGE])
     )
 }

@@ -192,3 +192,26 @@ fn the_sandbox_takes_its_faults_and_times() {
     assert_eq!(sandbox.like.map(|profile| profile.name), Some("ecr"));
     assert_eq!(sandbox.directory, Some(PathBuf::from("box")));
 }
+
+#[test]
+fn every_example_of_the_help_is_accepted() {
+    let mut examples = 0;
+    for verb in Cli::command().get_subcommands() {
+        let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines =
+            help.lines().filter(|line| line.starts_with("  ") && line.contains("ecr-mirror "));
+        for line in lines {
+            let commands = line.split("&&").filter_map(|part| part.split_once("ecr-mirror "));
+            for (_, arguments) in commands {
+                let words = arguments.split_whitespace();
+                let words = words.take_while(|word| !["|", ">", "#"].contains(word));
+                let words = words.map(|word| word.trim_matches('\'').replace("$ECR", "r.example"));
+                let line: Vec<String> =
+                    std::iter::once("ecr-mirror".to_owned()).chain(words).collect();
+                assert!(Cli::try_parse_from(&line).is_ok(), "{line:?}");
+                examples += 1;
+            }
+        }
+    }
+    assert!(examples > 30, "{examples}");
+}

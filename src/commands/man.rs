@@ -70,8 +70,17 @@ mod tests {
             }
             assert!(text.contains("129/130/143") || !text.contains("SIGHUP, SIGINT, SIGTERM"));
         }
-        for name in ["ecr-mirror.1", "ecr-mirror-sync.1", "mirror.toml.5"] {
-            assert!(page(name).contains(".SH EXAMPLES\n"), "{name}");
+        let verbs =
+            Cli::command().get_subcommands().map(|it| it.get_name().to_owned()).collect::<Vec<_>>();
+        // `report` has one verb, which has the examples
+        let pages = verbs
+            .iter()
+            .filter(|verb| *verb != "report")
+            .map(|verb| format!("ecr-mirror-{verb}.1"));
+        let others =
+            ["ecr-mirror.1", "ecr-mirror-report-merge.1", "mirror.toml.5"].map(str::to_owned);
+        for name in pages.chain(others) {
+            assert!(page(&name).contains(".SH EXAMPLES\n"), "{name}");
         }
         assert!(!directory.join("ecr-mirror-help.1").exists());
         assert!(page("mirror.toml.5").contains("tag_mutability"));

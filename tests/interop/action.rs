@@ -135,12 +135,17 @@ fn the_action_writes_outputs_and_a_summary_and_has_the_status_of_the_run() {
         [[image]]\nsource = \"sandbox/flat\"\ntags = [\"1.0\"]\n\
         [[image]]\nsource = \"quay.io/team/private-app\"\ntags = [\"1\"]\n";
     fs::write(runner.path("mirror.toml"), toml).unwrap();
+    fs::write(
+        runner.path("Dockerfile"),
+        "FROM sandbox/flat:1.0\nCOPY --from=quay.io/team/private-app:1 a b\n",
+    )
+    .unwrap();
     let (temp, outputs, summary) =
         (runner.path("temp"), runner.path("outputs"), runner.path("summary.md"));
-    let run = |only: &str| {
+    let run = |command: &str, only: &str| {
         fs::write(&outputs, "").unwrap();
         let done = runner.run(
-            "sync",
+            command,
             &[
                 ("CONFIG", "mirror.toml"),
                 ("ONLY", only),
@@ -152,7 +157,7 @@ fn the_action_writes_outputs_and_a_summary_and_has_the_status_of_the_run() {
         );
         (done.status.code(), fs::read_to_string(&outputs).unwrap())
     };
-    let (status, written) = run("");
+    let (status, written) = run("sync", "");
     assert_eq!(status, Some(1), "{written}");
     assert!(written.contains("\ncopied=1\nfailed=1\nexit-code=1\n"), "{written}");
     let report = written.lines().find_map(|line| line.strip_prefix("report=")).unwrap();
@@ -160,7 +165,10 @@ fn the_action_writes_outputs_and_a_summary_and_has_the_status_of_the_run() {
         serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap();
     assert_eq!(report["totals"]["failed"], 1);
     assert!(fs::read_to_string(&summary).unwrap().contains("private-app"));
-    let (status, written) = run("sandbox/*\n");
+    let (status, written) = run("sync", "sandbox/*\n");
     assert_eq!(status, Some(0), "{written}");
     assert!(written.contains("\ncopied=0\nfailed=0\nexit-code=0\n"), "{written}");
+    let (status, written) = run("bootstrap", "");
+    assert_eq!(status, Some(1), "{written}");
+    assert!(written.contains("\ncopied=0\nfailed=1\nexit-code=1\n"), "{written}");
 }

@@ -9,7 +9,7 @@ use ecr_mirror::{cli::Cli, config::Config};
 use super::guarantees::{documents, root};
 
 /// Files that start the program: each must contain a command line.
-const STARTING: [&str; 13] = [
+const STARTING: [&str; 14] = [
     "README.md",
     "deploy/builds/buildah-build",
     "deploy/builds/buildspec.yml",
@@ -19,6 +19,7 @@ const STARTING: [&str; 13] = [
     "deploy/cloudformation/codebuild.yml",
     "deploy/cloudformation/fargate.yml",
     "deploy/cron/ecr-mirror",
+    "deploy/github/bootstrap",
     "deploy/github/sync",
     "deploy/gitlab/templates/sync.yml",
     "deploy/kubernetes/base/cron-job.yaml",
