@@ -12,7 +12,7 @@ use reqwest::Client;
 
 use crate::{
     clouds::{self, Verb},
-    measure,
+    measure::run,
     programs::{Counted, Program},
     scenario::{Scenario, Series, Setup, Trial, log, progress},
     server::Server,
@@ -95,7 +95,7 @@ pub(crate) fn measure(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     for _ in 0..ROUNDS {
         let mut questions = Command::new(std::env::current_exe()?);
         questions.args([ROLE, upstream, ecr]).env("NO_PROXY", "127.0.0.1");
-        let cost = measure::run(&mut questions).context("the questions")?;
+        let cost = run(&mut questions).context("the questions")?;
         limit.trials.push(Trial { cost, counted: None, wrong: 0 });
         let (trial, report) = bootstrap()?;
         progress(Scenario::Bootstrap, Program::Ours, &trial);

@@ -104,9 +104,9 @@ async fn a_tag_is_kept_as_it_is_when_the_source_breaks_in_the_middle_of_a_copy()
 async fn an_image_without_a_pull_left_is_kept() {
     let names = ["docker.io/team/a:1", "docker.io/team/b:1"];
     let push = |world: &World, seed| {
-        for name in names {
+        for (name, own) in names.into_iter().zip(0..) {
             let image = world.upstream().image(name).platforms(["linux/amd64", "linux/arm64"]);
-            image.seed(seed).push();
+            image.seed(10 * seed + own).push();
         }
     };
     let world = World::new().await.select(names[0], "").select(names[1], "");
