@@ -103,8 +103,8 @@ async fn a_tag_is_kept_as_it_is_when_the_source_breaks_in_the_middle_of_a_copy()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_without_a_pull_left_is_kept() {
     let names = ["docker.io/team/a:1", "docker.io/team/b:1"];
-    let push = |world: &World, seed| {
-        for (name, own) in names.into_iter().zip(0..) {
+    let push = |world: &World, seed: u64| {
+        for (name, own) in names.into_iter().zip(0_u64..) {
             let image = world.upstream().image(name).platforms(["linux/amd64", "linux/arm64"]);
             image.seed(10 * seed + own).push();
         }
