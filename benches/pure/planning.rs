@@ -10,9 +10,7 @@ use std::{
 use bytes::Bytes;
 use criterion::Criterion;
 use ecr_mirror::{
-    engine::{
-        Check, Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint, Summary,
-    },
+    engine::{Endpoint, Endpoints, Mirror, Mode, Options, Shutdown, SourceEndpoint, Summary},
     model::{
         Descriptor, DestinationId, Digest, Error, Filter, Image, Kind, Location, Origin,
         RawManifest, Repository, Result, Tag, TagOrDigest, Target, event::Silent, outcome::Outcome,
@@ -194,7 +192,7 @@ async fn planned(destination: Memory) -> Summary {
         sources: [(location("source.example"), source)].into(),
         destinations: vec![Arc::new(endpoint)],
     };
-    let options = Options { mode: Mode::Plan, check: Check::Tags, transfers: 32 };
+    let options = Options { mode: Mode::Plan, ..Options::default() };
     let mirror = Mirror::new(
         endpoints,
         &SideContexts::default(),
