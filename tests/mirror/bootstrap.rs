@@ -13,6 +13,7 @@ use super::{
 };
 
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+const PIN: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 fn write(home: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {
@@ -290,11 +291,13 @@ fn into_adds_the_images_that_a_file_lacks_and_the_second_run_changes_nothing() {
     let toml = format!(
         "# ours\n[[destination]]\nregistry = \"{REGISTRY}\"\n\n[images]\n# docker.io\n\
          busybox = \"1.36\" # small\nredis = {{ semver = \"7\", newest = 1 }}\n\n\
-         # quay.io\n\"quay.io/team/tool\" = \"1\"\n\n[defaults]\nplatforms = [\"linux/amd64\"]\n"
+         # quay.io\n\"quay.io/team/tool\" = \"1@{PIN}\"\n\n[defaults]\nplatforms = [\"linux/amd64\"]\n"
     );
     let dockerfile = "FROM busybox:1.36\nFROM busybox:1.37\nFROM alpine:3.20\nFROM redis:7.4\n\
                       FROM quay.io/coreos/etcd:v3\nFROM registry.k8s.io/pause:3.10\nFROM a:$V\n";
-    write(home.path(), &[("Dockerfile", dockerfile), ("mirror.toml", &toml)]);
+    // the file has its digest under another tag
+    let dockerfile = format!("{dockerfile}FROM quay.io/team/tool@{PIN}\n");
+    write(home.path(), &[("Dockerfile", &dockerfile), ("mirror.toml", &toml)]);
     let into = || run(home.path(), &["bootstrap", "--list", "--into", "mirror.toml"]);
     let first = into();
     // the unresolved one
@@ -308,7 +311,7 @@ fn into_adds_the_images_that_a_file_lacks_and_the_second_run_changes_nothing() {
         )
         .replace("newest = 1 }", "newest = 1, tags = [\"7.4\"] }")
         .replace("\"quay.io/team", "\"quay.io/coreos/etcd\" = \"v3\"\n\"quay.io/team")
-        .replace("tool\" = \"1\"\n", "tool\" = \"1\"\n\"registry.k8s.io/pause\" = \"3.10\"\n");
+        .replace("\n\n[defaults]", "\n\"registry.k8s.io/pause\" = \"3.10\"\n\n[defaults]");
     assert_eq!(written, expected);
     assert!(!into().talk.contains("added"));
     assert_eq!(fs::read_to_string(home.path().join("mirror.toml")).unwrap(), written);
