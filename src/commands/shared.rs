@@ -42,7 +42,7 @@ pub(crate) fn exit_status(error: &Error) -> u8 {
 
 /// Reads the configuration files. The message of the error is the whole explanation.
 pub(crate) fn read_config(global: &Global) -> Result<Config> {
-    load_config(global).map_err(|error| explained(&error))
+    load_config(global).map_err(ConfigError::into_error)
 }
 
 /// Reads the configuration files, and again with what `more` makes of them.
@@ -51,12 +51,8 @@ pub(crate) fn read_config_with(
     more: &mut dyn FnMut(&Config) -> MoreToRead,
 ) -> Result<Config> {
     let environment = |name: &str| std::env::var(name).ok();
-    Config::load_with(&global.config_files(), &environment, more).map_err(|error| explained(&error))
-}
-
-fn explained(error: &ConfigError) -> Error {
-    let text = error.to_string();
-    Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
+    let config = Config::load_with(&global.config_files(), &environment, more);
+    config.map_err(ConfigError::into_error)
 }
 
 /// Reads the configuration files.

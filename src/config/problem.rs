@@ -7,7 +7,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::source::{Format, SourceFile, Sources};
-use crate::model::{NameError, text::is_unsafe_for_terminal};
+use crate::model::{Error, Kind, NameError, text::is_unsafe_for_terminal};
 
 pub(super) type Span = Range<usize>;
 
@@ -30,6 +30,12 @@ impl ConfigError {
     /// The blocks, one for each problem.
     pub(crate) fn problems(&self) -> &[String] {
         &self.0
+    }
+
+    /// The blocks as one message. The caller prints the first `error: `.
+    pub(crate) fn into_error(self) -> Error {
+        let text = self.to_string();
+        Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
     }
 
     /// These problems of these files; at least one.

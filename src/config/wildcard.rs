@@ -43,8 +43,8 @@ pub struct Wildcard {
 /// Stands for any text in the name of a repository that is not known yet.
 const ANY: &str = "any0text";
 
-/// Returns `true` if two names can be equal, where each `*` is any text. Can be wrong only for two names
-/// with one, and then says `true`.
+/// Returns `true` if two names can be equal, where each `*` is any text. Compares their beginnings and
+/// ends only, so the result can be `true` for names that are never equal.
 pub(crate) fn can_be_equal(one: &str, other: &str) -> bool {
     let is_wild = |c| "*?[]{}".contains(c);
     let ends = |name| {

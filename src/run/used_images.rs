@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use super::copy::nearest;
 use crate::{
     config::{
-        Config, Entry, KnownRepositories, ListedRepositories, MoreToRead, Tags,
+        Config, ConfigError, Entry, KnownRepositories, ListedRepositories, MoreToRead, Tags,
         edit::{ImageEntry, LackingImage},
     },
     discover::{Use, UsedImage, by_digest, used_images},
@@ -70,10 +70,7 @@ impl UsedImages {
         let mut text = destination_toml(place);
         text.extend(used.iter().map(UsedImage::toml));
         let parsed = Config::parse(GENERATED, &text, Path::new(""), &|_| None);
-        let mut config = parsed.map_err(|error| {
-            let text = error.to_string();
-            Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
-        })?;
+        let mut config = parsed.map_err(ConfigError::into_error)?;
         if let Some(file) = file {
             config.registries = file.registries;
             let location = Location::from(place.host.clone());

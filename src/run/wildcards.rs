@@ -4,8 +4,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 
 use super::registries::Registries;
 use crate::{
-    config::{Config, KnownRepositories, ListedRepositories},
-    model::{Error, Host, Kind, Repository, Result},
+    config::{Config, ConfigError, KnownRepositories, ListedRepositories},
+    model::{Host, Repository, Result},
 };
 
 /// Namespaces that are listed in parallel.
@@ -39,8 +39,5 @@ pub(crate) async fn expand(registries: &Registries, config: Config) -> Result<Co
     let listed: ListedRepositories =
         stream::iter(lists).buffer_unordered(CONCURRENCY).try_collect().await?;
     let environment = |name: &str| std::env::var(name).ok();
-    config.expanded(&listed, &environment).map_err(|error| {
-        let text = error.to_string();
-        Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
-    })
+    config.expanded(&listed, &environment).map_err(ConfigError::into_error)
 }
