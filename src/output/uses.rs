@@ -75,11 +75,13 @@ impl UseRow {
         if self.missing.is_empty() {
             return self.problem.clone();
         }
-        let values: Vec<String> = self
-            .missing
-            .iter()
-            .map(|name| format!("`--build-arg {}=…`", printable(name)))
-            .collect();
+        let is_name = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if let Some(expression) = self.missing.iter().find(|name| !is_name(name)) {
+            let expression = printable(expression);
+            return Some(format!("only the pipeline knows `{expression}`: write the image itself"));
+        }
+        let values: Vec<String> =
+            self.missing.iter().map(|name| format!("`--build-arg {name}=…`")).collect();
         Some(format!("give {}", values.join(" and ")))
     }
 }

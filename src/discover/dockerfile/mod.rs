@@ -212,7 +212,10 @@ fn froms(instruction: &Instruction, escape: char) -> Vec<FromFlag<'_>> {
                     if !key.eq_ignore_ascii_case("from") {
                         return None;
                     }
-                    let image = image.trim_end_matches(['"', '\'']);
+                    // the quotes are around the field, or around the image
+                    let is_quoted = bare.len() < field.len();
+                    let end = |c| is_quoted && ['"', '\''].contains(&c);
+                    let image = image.trim_end_matches(end);
                     let at = base + start + field.len() - bare.len() + key.len() + 1;
                     let word = without_quotes(instruction, at, image);
                     let value = word.text.to_owned();
@@ -241,6 +244,8 @@ struct Dockerfile<'a> {
     target: Platform,
     /// The variables that FROM can use.
     variables: BTreeMap<String, String>,
+    /// The names of the ARG instructions before the first FROM.
+    declared: BTreeSet<String>,
 }
 
 impl<'a> Dockerfile<'a> {
@@ -262,7 +267,8 @@ impl<'a> Dockerfile<'a> {
                 value.clone_from(given);
             }
         }
-        let mut file = Self { lines, target: target.clone(), variables };
+        let declared = BTreeSet::new();
+        let mut file = Self { lines, target: target.clone(), variables, declared };
         file.read_arguments(reader);
         file
     }
@@ -283,6 +289,7 @@ impl<'a> Dockerfile<'a> {
                     Some((name, default)) => (name, Some(default)),
                     None => (argument.text, None),
                 };
+                self.declared.insert(name.to_owned());
                 let given = reader.options.build_args.get(name).cloned();
                 let value = given.or_else(|| default.map(|default| self.expand(default).text()));
                 if let Some(value) = value {
@@ -302,6 +309,15 @@ impl<'a> Dockerfile<'a> {
         expand(text, rules, &|name| self.variables.get(name).cloned())
     }
 
+    /// The text of a FROM after expansion. No build argument sets a variable without an ARG.
+    fn expand_base(&self, text: &str) -> Result<Expansion, String> {
+        let expansion = self.try_expand(text)?;
+        match expansion.missing.iter().find(|name| !self.declared.contains(*name)) {
+            Some(name) => Err(format!("no `ARG {name}` stands before the first FROM")),
+            None => Ok(expansion),
+        }
+    }
+
     /// The images of the stages, in file order.
     fn texts(
         &self,
@@ -312,7 +328,7 @@ impl<'a> Dockerfile<'a> {
         let mut texts = Vec::new();
         for (index, stage) in stages.iter().enumerate().filter(|(index, _)| reached.contains(index))
         {
-            match self.try_expand(stage.base.text) {
+            match self.expand_base(stage.base.text) {
                 Ok(expansion) if reader.options.contexts.contains(&expansion.text()) => {}
                 Ok(expansion) => texts.extend(self.base(stages, index, expansion)),
                 Err(problem) => {
