@@ -285,6 +285,32 @@ async fn an_image_of_a_source_with_a_wildcard_has_its_keys_without_a_listing() {
     assert_eq!(asked.iter().find(is_listing), None);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_does_not_replace_the_image_of_a_tag_of_the_configuration() {
+    let source = |registry: &str| format!("{registry}/registry.example/team/a");
+    let line = |registry: &str| format!("[images]\n\"{}\" = \"1\"\n", source(registry));
+    let setup = BuildSetup::new(&["a"], line).await;
+    let (first, old) = setup.bootstrap("").await;
+    assert_eq!(first.status, Some(0), "{}", first.talk);
+    let old = column(&old, "digest")[0].to_owned();
+    setup.sandbox.upstream().image("registry.example/team/a:1").single().seed(2).push();
+    let (second, new) = setup.bootstrap("").await;
+    assert_eq!(second.status, Some(0), "{}", second.talk);
+    let new = column(&new, "digest")[0].to_owned();
+    assert_ne!(new, old);
+    let registry = setup.sandbox.address().to_string();
+    let dockerfile = format!("FROM {}:1@{old}\n", source(&registry));
+    write(setup.home.path(), &[("Dockerfile", &dockerfile)]);
+    let (third, report) = setup.bootstrap("").await;
+    assert_eq!(third.status, Some(0), "{}", third.talk);
+    let short = &old["sha256:".len()..][..12];
+    let destination = column(&report, "destination")[0];
+    assert!(destination.ends_with(&format!("registry.example/team/a:sha256-{short}")), "{report}");
+    assert_eq!(column(&report, "digest"), [old]);
+    let ecr = setup.sandbox.ecr_store("123456789012", "us-east-1");
+    assert_eq!(ecr.tag("registry.example/team/a", "1").unwrap().as_str(), new);
+}
+
 #[test]
 fn into_adds_the_images_that_a_file_lacks_and_the_second_run_changes_nothing() {
     let home = tempfile::tempdir().unwrap();
