@@ -119,7 +119,7 @@ pub(crate) async fn divide(
     let division = Division { only, by: by.as_ref(), pulls: sharding.shard_pulls };
     let part = ShardPart::of(&config, shard, division)?;
     let config = expand(global, part.without_other_wildcards(config)).await?;
-    Ok((part.of_expanded(config), Some(part)))
+    Ok((part.of_expanded(config)?, Some(part)))
 }
 
 /// Prints the warnings of the configuration, with `-v` all of them.
