@@ -1,6 +1,12 @@
 //! The steps that several commands share.
 
-use std::{convert::Infallible, future::pending, path::PathBuf, process, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    path::{Path, PathBuf},
+    process,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep};
@@ -52,6 +58,17 @@ pub(crate) fn read_config_with(
 ) -> Result<Config> {
     let environment = |name: &str| std::env::var(name).ok();
     Config::load_with(&global.config_files(), &environment, more).map_err(|error| explained(&error))
+}
+
+/// Reads the configuration files as [`read_config_with`] does, with this text for the file of `edited`.
+pub(crate) fn read_edited_config(
+    global: &Global,
+    edited: (&Path, &str),
+    more: &mut dyn FnMut(&Config) -> MoreToRead,
+) -> Result<Config> {
+    let environment = |name: &str| std::env::var(name).ok();
+    Config::load_edited(&global.config_files(), edited, &environment, more)
+        .map_err(|error| explained(&error))
 }
 
 fn explained(error: &ConfigError) -> Error {
