@@ -20,8 +20,8 @@ pub(crate) fn run(screen: &Screen, args: &ImportArgs) -> Result<u8> {
     let imported = import(&files, &options, into.as_ref())?;
     match &args.into {
         Some(path) => {
-            file::check_writable(path, "configuration")?;
-            file::save(path, "configuration", |out| out.write_all(imported.text.as_bytes()))?;
+            file::check_editable(path, "configuration")?;
+            file::save_edited(path, "configuration", imported.text.as_bytes())?;
         }
         None => screen.print(|out| out.write_all(imported.text.as_bytes()))?,
     }

@@ -2,14 +2,14 @@
 
 use std::{fs, io::ErrorKind, path::Path};
 
-use super::shared::read_config_with;
+use super::shared::{read_config, read_edited_config};
 use crate::{
     cli::{BootstrapArgs, Global},
-    config::{Config, DestinationConfig, edit::EditedFile},
+    config::{DestinationConfig, edit::EditedFile},
     discover::Use,
     model::{Error, Kind, Location, RegistryPrefix, Result, text::count},
     output::{Screen, file},
-    run::used_images::{destination_toml, lacking_images},
+    run::used_images::{UsedImages, destination_toml, lacking_images},
 };
 
 /// Adds the images to the file of `--into`, and returns the options with it as the configuration.
@@ -30,29 +30,22 @@ pub(super) fn add_images(
         let problem = "`-c -` can be read once, and `--into` reads the configuration twice";
         return Err(Error::new(Kind::Configuration, problem).hint("save it to a file"));
     }
-    global.config.push(path.clone());
     let name = path.display().to_string();
     let before = match (fs::read_to_string(path), &args.to) {
         (Ok(text), _) => Some(text),
         (Err(cause), Some(_)) if cause.kind() == ErrorKind::NotFound => None,
         (Err(cause), _) => return Err(unreadable(&name, cause)),
     };
-    let (text, (config, images)) = match (&before, &args.to) {
-        (Some(text), _) => {
-            let read = |more: &mut dyn FnMut(&_) -> _| read_config_with(&global, more);
-            (text.clone(), lacking_images(read, uses, &args.platforms)?)
-        }
-        (None, to) => {
-            let text = to.as_ref().map(destination_toml).unwrap_or_default();
-            let read = |more: &mut dyn FnMut(&_) -> _| {
-                let config = parsed(&name, path, &text)?;
-                more(&config);
-                Ok(config)
-            };
-            let lacking = lacking_images(read, uses, &args.platforms)?;
-            (text, lacking)
-        }
+    let text = match (&before, &args.to) {
+        (Some(text), _) => text.clone(),
+        // the files of `-c` can have the destination
+        (None, Some(to)) if !has_destination_of(&global, to) => destination_toml(to),
+        (None, _) => String::new(),
     };
+    let without = global.clone();
+    global.config.push(path.clone());
+    let read = |more: &mut dyn FnMut(&_) -> _| read_edited_config(&global, (path, &text), more);
+    let (config, images) = lacking_images(read, uses, &args.platforms)?;
     if let Some(to) = args.to.as_ref().filter(|to| !has_destination(&config.destinations, to)) {
         let problem = format!("`{name}` does not have the destination of `--to`: `{}`", shown(to));
         return Err(Error::new(Kind::Configuration, problem)
@@ -61,17 +54,20 @@ pub(super) fn add_images(
     let mut edited = EditedFile::parse(&name, &text)?;
     edited.add_used(&images)?;
     let after = edited.to_string();
-    if before.as_ref() == Some(&after) {
-        return Ok(global);
+    match &before {
+        Some(before) if *before == after => return Ok(global),
+        // the files of `-c` have everything
+        None if after.is_empty() => return Ok(without),
+        _ => {}
     }
-    // a part of a configuration is invalid by itself
-    if parsed(&name, path, &text).is_ok()
-        && let Err(error) = parsed(&name, path, &after)
-    {
-        let problem = format!("cannot add the images to `{name}`: {error}");
-        return Err(Error::new(Kind::Configuration, problem));
-    }
-    file::save(path, "configuration", |out| out.write_all(after.as_bytes()))?;
+    file::check_editable(path, "configuration")?;
+    let read = |more: &mut dyn FnMut(&_) -> _| read_edited_config(&global, (path, &after), more);
+    UsedImages::of_configuration(read, uses, &args.platforms).map_err(|error| {
+        let problem = format!("cannot add the images to `{name}`: {}", error.chain().join(": "));
+        let invalid = Error::new(Kind::Configuration, problem);
+        error.remedy().into_iter().fold(invalid, Error::hint)
+    })?;
+    file::save_edited(path, "configuration", after.as_bytes())?;
     if !global.quiet {
         let added = count(images.len() as u64, "image");
         screen.tell_lines(|out| writeln!(out, "{name}: {added} added"));
@@ -79,14 +75,10 @@ pub(super) fn add_images(
     Ok(global)
 }
 
-/// The configuration of this text alone.
-fn parsed(name: &str, path: &Path, text: &str) -> Result<Config> {
-    let directory = path.parent().unwrap_or(Path::new(""));
-    let environment = |name: &str| std::env::var(name).ok();
-    Config::parse(name, text, directory, &environment).map_err(|error| {
-        let text = error.to_string();
-        Error::new(Kind::Configuration, text.strip_prefix("error: ").unwrap_or(&text))
-    })
+/// Returns `true` if the files of `-c` are a configuration with this destination.
+fn has_destination_of(global: &Global, to: &RegistryPrefix) -> bool {
+    !global.config.is_empty()
+        && read_config(global).is_ok_and(|config| has_destination(&config.destinations, to))
 }
 
 fn has_destination(known: &[DestinationConfig], to: &RegistryPrefix) -> bool {

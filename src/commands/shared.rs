@@ -1,6 +1,12 @@
 //! The steps that several commands share.
 
-use std::{convert::Infallible, future::pending, path::PathBuf, process, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    path::{Path, PathBuf},
+    process,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep};
@@ -52,6 +58,17 @@ pub(crate) fn read_config_with(
 ) -> Result<Config> {
     let environment = |name: &str| std::env::var(name).ok();
     let config = Config::load_with(&global.config_files(), &environment, more);
+    config.map_err(ConfigError::into_error)
+}
+
+/// Reads the configuration files as [`read_config_with`] does, with this text for the file of `edited`.
+pub(crate) fn read_edited_config(
+    global: &Global,
+    edited: (&Path, &str),
+    more: &mut dyn FnMut(&Config) -> MoreToRead,
+) -> Result<Config> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = Config::load_edited(&global.config_files(), edited, &environment, more);
     config.map_err(ConfigError::into_error)
 }
 
@@ -115,7 +132,7 @@ pub(crate) async fn divide(
     let division = Division { only, by: by.as_ref(), pulls: sharding.shard_pulls };
     let part = ShardPart::of(&config, shard, division)?;
     let config = expand(global, part.without_other_wildcards(config)).await?;
-    Ok((part.of_expanded(config), Some(part)))
+    Ok((part.of_expanded(config)?, Some(part)))
 }
 
 /// Prints the warnings of the configuration, with `-v` all of them.

@@ -94,7 +94,29 @@ impl Config {
         environment: &dyn Fn(&str) -> Option<String>,
         more: impl FnOnce(&Self) -> MoreToRead,
     ) -> Result<Self, ConfigError> {
-        let sources = Sources::default();
+        Self::load_sources(&Sources::default(), locations, environment, more)
+    }
+
+    /// Reads the files as [`Config::load_with`] does, with this text for the file of `edited`.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`].
+    pub(crate) fn load_edited(
+        locations: &[impl AsRef<Path>],
+        edited: (&Path, &str),
+        environment: &dyn Fn(&str) -> Option<String>,
+        more: impl FnOnce(&Self) -> MoreToRead,
+    ) -> Result<Self, ConfigError> {
+        let (path, text) = edited;
+        Self::load_sources(&Sources::with_edited(path, text), locations, environment, more)
+    }
+
+    fn load_sources(
+        sources: &Sources,
+        locations: &[impl AsRef<Path>],
+        environment: &dyn Fn(&str) -> Option<String>,
+        more: impl FnOnce(&Self) -> MoreToRead,
+    ) -> Result<Self, ConfigError> {
         for location in locations {
             sources.load(location.as_ref(), environment)?;
         }
@@ -102,13 +124,13 @@ impl Config {
             let hint = "name a file, `-`, or `env:NAME`";
             return Err(ConfigError::whole_file("no configuration file is named", hint));
         }
-        let config = Self::read(&sources, environment, &ListedRepositories::new())?;
+        let config = Self::read(sources, environment, &ListedRepositories::new())?;
         let MoreToRead { tables, repositories } = more(&config);
         if tables.is_empty() && repositories.is_empty() {
             return Ok(config);
         }
         sources.generate(tables);
-        Self::read(&sources, environment, &repositories)
+        Self::read(sources, environment, &repositories)
     }
 
     /// The configuration with the repositories of its wildcards. Reads the same texts again.

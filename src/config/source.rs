@@ -71,6 +71,8 @@ pub(super) struct Sources {
     files: RefCell<Vec<Arc<SourceFile>>>,
     /// The paths of the files that were read, and [`STDIN`].
     seen: RefCell<BTreeSet<PathBuf>>,
+    /// A file that has another text than on disk.
+    edited: Option<(PathBuf, String)>,
 }
 
 impl Sources {
@@ -83,7 +85,12 @@ impl Sources {
 
     /// Files that were read before.
     pub(super) fn again(files: &[Arc<SourceFile>]) -> Self {
-        Self { files: RefCell::new(files.to_vec()), seen: RefCell::default() }
+        Self { files: RefCell::new(files.to_vec()), ..Self::default() }
+    }
+
+    /// Files of which this one has another text than on disk. It does not need to exist.
+    pub(super) fn with_edited(path: &Path, text: &str) -> Self {
+        Self { edited: Some((real_path(path), text.to_owned())), ..Self::default() }
     }
 
     /// Reads the files that the first one includes.
@@ -130,6 +137,10 @@ impl Sources {
                 true => io::stdin().lock().read_to_end(&mut bytes).map(|_| Some(bytes)),
                 false => Ok(None),
             };
+        }
+        if let Some((edited, text)) = self.edited.as_ref().filter(|it| it.0 == real_path(path)) {
+            let is_new = self.seen.borrow_mut().insert(edited.clone());
+            return Ok(is_new.then(|| text.clone().into_bytes()));
         }
         let bytes = fs::read(path)?;
         let is_new = self.seen.borrow_mut().insert(fs::canonicalize(path)?);
@@ -367,6 +378,11 @@ impl Sources {
             _ => format!("{line} of `{}`", file.name),
         }
     }
+}
+
+/// The path without symbolic links; the same path for a file that does not exist.
+fn real_path(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 const INCLUDE: &str = "include";

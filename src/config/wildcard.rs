@@ -43,8 +43,8 @@ pub struct Wildcard {
 /// Stands for any text in the name of a repository that is not known yet.
 const ANY: &str = "any0text";
 
-/// Returns `true` if two names can be equal, where each `*` is any text. Compares their beginnings and
-/// ends only, so the result can be `true` for names that are never equal.
+/// Returns `true` if two names can be equal, where each `*` is any text. Compares only the text before
+/// the first pattern and after the last one, and can return `true` for names that never are equal.
 pub(crate) fn can_be_equal(one: &str, other: &str) -> bool {
     let is_wild = |c| "*?[]{}".contains(c);
     let ends = |name| {
@@ -160,7 +160,7 @@ impl Wildcard {
     }
 
     /// Returns `true` if a repository of the source can have this name for `--only`.
-    pub(super) fn can_be_named(&self, name: &str) -> bool {
+    pub(crate) fn can_be_named(&self, name: &str) -> bool {
         let spellings = self.samples.iter().flat_map(Entry::spellings);
         spellings.into_iter().any(|own| can_be_equal(&own.replace(ANY, "*"), name))
     }

@@ -109,6 +109,25 @@ pub(crate) fn replace(path: &Path, name: &str, content: &[u8]) -> Result<()> {
     replace().map_err(|cause| cannot_write(Kind::Unavailable, path, name).because(cause))
 }
 
+/// Checks before a run that [`save_edited`] can write this path.
+pub(crate) fn check_editable(path: &Path, name: &str) -> Result<()> {
+    if is_replaceable(path) { check_replaceable(path, name) } else { check_writable(path, name) }
+}
+
+/// Saves a file of the user: [replaces](replace) the content of one that exists, and [saves](save) a
+/// new one.
+pub(crate) fn save_edited(path: &Path, name: &str, content: &[u8]) -> Result<()> {
+    match is_replaceable(path) {
+        true => replace(path, name, content),
+        false => save(path, name, |out| out.write_all(content)),
+    }
+}
+
+/// Returns `true` for a file that exists, and for a link to one; `false` for pipes and devices.
+fn is_replaceable(path: &Path) -> bool {
+    path.exists() && FileTarget::of(path).is_ok_and(|target| target == FileTarget::File)
+}
+
 /// Saves a secret in a new file with mode 0600, which replaces an old file of any mode.
 ///
 /// # Errors
@@ -242,6 +261,19 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o751);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn an_edited_file_is_new_or_replaces_a_file_and_never_a_device() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in [&*directory.path().join("new"), Path::new("/dev/null")] {
+            for _ in 0..2 {
+                check_editable(path, "configuration").unwrap();
+                save_edited(path, "configuration", b"text").unwrap();
+            }
+        }
+        assert_eq!(fs::read_to_string(directory.path().join("new")).unwrap(), "text");
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
     }
 
     #[test]

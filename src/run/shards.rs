@@ -87,6 +87,8 @@ pub(crate) struct ShardPart {
     /// The part in words.
     pub(crate) description: String,
     filter: NameFilter,
+    /// The names and patterns that only its sources with a `*` can match.
+    unlisted: Vec<String>,
     /// The source repositories of its entries.
     sources: BTreeSet<(Host, Repository)>,
     /// The sources with a `*` that it lists.
@@ -123,11 +125,25 @@ impl ShardPart {
                 }
             }
         }
+        let own_wildcards: BTreeSet<usize> = wildcards.keys().copied().collect();
+        let mut unlisted = Vec::new();
+        for pattern in division.only {
+            let filter = NameFilter::new(std::slice::from_ref(pattern))?;
+            let others = (0..).zip(&items).filter(|(at, _)| !own_wildcards.contains(at));
+            let mut others = others.map(|(_, item)| match item {
+                ShardItem::Entry(entry) => filter.accepts(entry),
+                ShardItem::Wildcard(wildcard) => wildcard.can_be_named(pattern),
+            });
+            if !others.any(|is_match| is_match) {
+                unlisted.push(pattern.clone());
+            }
+        }
         let destinations = config.destinations.iter();
         Ok(Self {
             shard: ReportShard { index: shard.index, of: shard.of.get(), configuration },
             description,
             filter: NameFilter::new(division.only)?,
+            unlisted,
             sources,
             wildcards: wildcards.into_values().collect(),
             rate_shares: destinations.map(|to| users.of_destination(to)).collect(),
@@ -146,7 +162,11 @@ impl ShardPart {
     /// The configuration of this shard: its entries, and its shares of ECR's rates and of pull limits.
     /// Only the first shard has the settings of accounts. The configuration has the entries of this
     /// shard's sources with a `*`.
-    pub(crate) fn of_expanded(&self, config: Config) -> Config {
+    ///
+    /// # Errors
+    /// Those of [`Config::only`], for a pattern that only this shard can match.
+    pub(crate) fn of_expanded(&self, config: Config) -> Result<Config> {
+        config.only(&self.unlisted)?;
         let Config { mut entries, destinations, .. } = config;
         // everything of one source repository is in one group
         entries.retain(|entry| {
@@ -164,13 +184,13 @@ impl ShardPart {
             ..to
         };
         let destinations = destinations.into_iter().zip(&self.rate_shares).map(destination);
-        Config {
+        Ok(Config {
             entries,
             destinations: destinations.collect(),
             pull_shares: self.pull_shares.clone(),
             wildcards: Vec::new(),
             ..config
-        }
+        })
     }
 }
 

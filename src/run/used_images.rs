@@ -9,7 +9,10 @@ use crate::{
         edit::{ImageEntry, LackingImage},
     },
     discover::{Use, UsedImage, by_digest, used_images},
-    model::{Archived, Error, Host, Kind, Location, Platform, RegistryPrefix, Repository, Result},
+    model::{
+        Archived, Error, Host, Kind, Location, Platform, Reference, RegistryPrefix, Repository,
+        Result, Tag,
+    },
 };
 
 /// The name of the generated tables in errors.
@@ -45,7 +48,7 @@ impl UsedImages {
         let mut entries = Vec::new();
         for image in &known {
             let Some(entry) = find(&config, image) else { continue };
-            let entry = adapted(entry, image)?;
+            let entry = adapted(&config, entry, image)?;
             // two images can have the digest of one entry
             if !entries.iter().any(|known| is_same_pin(known, &entry)) {
                 entries.push(entry);
@@ -124,24 +127,17 @@ pub(crate) fn lacking_images(
 fn lacking(config: &Config, image: &UsedImage) -> Option<LackingImage> {
     let UsedImage { reference, tag, .. } = image;
     let (host, repository) = (&reference.host, &reference.repository);
-    let mut is_taken = false;
-    for entry in &config.entries {
-        if (&entry.host, &entry.repository) != (host, repository) {
-            continue;
-        }
+    for entry in of_repository(config, image) {
         match (&entry.tags, &reference.digest) {
             (Tags::Exact(tags), None) if tags.contains(tag) => return None,
             // the file says which image the tag is
             (Tags::Pinned { tag: pinned, .. }, None) if pinned == tag => return None,
             (Tags::Pinned { digest, .. }, Some(pin)) if digest == pin => return None,
-            (Tags::Exact(tags), Some(_)) => is_taken |= tags.contains(tag),
-            (Tags::Pinned { tag: pinned, .. }, Some(_)) => is_taken |= pinned == tag,
             _ => {}
         }
     }
     let tag = match &reference.digest {
-        Some(digest) if is_taken => format!("{}@{digest}", by_digest(digest)),
-        Some(digest) => format!("{tag}@{digest}"),
+        Some(digest) => format!("{}@{digest}", free_tag(config, image)),
         None => tag.to_string(),
     };
     let keys = image.platforms_toml().map(|platforms| ("platforms", platforms));
@@ -153,6 +149,31 @@ fn lacking(config: &Config, image: &UsedImage) -> Option<LackingImage> {
     };
     let wildcard = config.wildcards.iter().find(|it| it.selects(host, repository));
     Some(LackingImage { entry, wildcard: wildcard.map(|it| it.source.clone()) })
+}
+
+/// The entries of the image's repository.
+fn of_repository<'c>(
+    config: &'c Config,
+    image: &UsedImage,
+) -> impl Iterator<Item = &'c Entry> + Clone {
+    let Reference { host, repository, .. } = image.reference.clone();
+    config.entries.iter().filter(move |it| it.host == host && it.repository == repository)
+}
+
+/// The tag of the image. A pinned image gets another one if the configuration has the tag without
+/// this digest: it would replace the image of the tag.
+fn free_tag(config: &Config, image: &UsedImage) -> Tag {
+    let is_taken = |entry: &Entry| match &entry.tags {
+        Tags::Exact(tags) => tags.contains(&image.tag),
+        Tags::Pinned { tag, digest } => {
+            *tag == image.tag && Some(digest) != image.reference.digest.as_ref()
+        }
+        Tags::Selected(_) => false,
+    };
+    match &image.reference.digest {
+        Some(digest) if of_repository(config, image).any(is_taken) => by_digest(digest),
+        _ => image.tag.clone(),
+    }
 }
 
 /// The images that are not at a destination of the configuration already.
@@ -189,9 +210,6 @@ fn repositories(config: &Config, used: &[UsedImage]) -> ListedRepositories {
 
 /// The entry of the image's repository: the one with its tag, else the first.
 fn find<'c>(config: &'c Config, image: &UsedImage) -> Option<&'c Entry> {
-    let of_repository = |entry: &&Entry| {
-        entry.host == image.reference.host && entry.repository == image.reference.repository
-    };
     let has_tag = |entry: &&Entry| match &entry.tags {
         Tags::Exact(tags) => tags.contains(&image.tag) && image.reference.digest.is_none(),
         Tags::Pinned { digest, tag } => {
@@ -200,7 +218,7 @@ fn find<'c>(config: &'c Config, image: &UsedImage) -> Option<&'c Entry> {
         Tags::Selected(_) => false,
     };
     let has_digest = |entry: &&Entry| is_pinned_alike(entry, image);
-    let mut all = config.entries.iter().filter(of_repository);
+    let mut all = of_repository(config, image);
     all.clone().find(has_tag).or_else(|| all.clone().find(has_digest)).or_else(|| all.next())
 }
 
@@ -220,23 +238,24 @@ fn is_pinned_alike(entry: &Entry, image: &UsedImage) -> bool {
 }
 
 /// The entry with the tag and the platforms of this image.
-fn adapted(entry: &Entry, image: &UsedImage) -> Result<Entry> {
+fn adapted(config: &Config, entry: &Entry, image: &UsedImage) -> Result<Entry> {
+    let tag = free_tag(config, image);
     let is_pinned_alike = is_pinned_alike(entry, image);
     let mut entry = entry.clone();
     match &image.reference.digest {
         // it has another tag there, perhaps
         Some(_) if is_pinned_alike => {}
         Some(digest) => {
-            entry.tags = Tags::Pinned { digest: digest.clone(), tag: image.tag.clone() };
+            entry.tags = Tags::Pinned { digest: digest.clone(), tag: tag.clone() };
         }
-        None => entry.tags = Tags::Exact(vec![image.tag.clone()]),
+        None => entry.tags = Tags::Exact(vec![tag.clone()]),
     }
     if let Some(platforms) = &image.platforms {
         Arc::make_mut(&mut entry.filter).platforms = platforms.clone();
     }
     // the configuration was read with other tags
     if !entry.retag.needs_digest() || image.reference.digest.is_some() {
-        let result = entry.retag.apply(&image.tag, image.reference.digest.as_ref());
+        let result = entry.retag.apply(&tag, image.reference.digest.as_ref());
         result.map_err(|wrong| {
             let problem = format!("`{}` of `{}` {}", entry.retag, image.reference, wrong.problem);
             let error = Error::new(Kind::Configuration, problem);

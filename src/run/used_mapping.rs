@@ -152,9 +152,7 @@ impl<'a> EntryTarget<'a> {
         let reference = registry.reference(self.repository, &at);
         let row = rows.remove(rows.iter().position(|row| row.destination == reference)?);
         let is_there = match row.outcome {
-            Outcome::Copied | Outcome::UpToDate | Outcome::Warmed => true,
-            // the tag may point to an older image than the pin
-            Outcome::Kept => self.entry.pin().is_none_or(|pin| row.digest.as_ref() == Some(pin)),
+            Outcome::Copied | Outcome::UpToDate | Outcome::Warmed | Outcome::Kept => true,
             Outcome::Planned
             | Outcome::Failed
             | Outcome::Drifted

@@ -1,6 +1,6 @@
 //! Tests `bootstrap` from a shell: the list of the images that files use, and mirroring these.
 
-use std::{fs, io::Write, path::Path, process::Stdio};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
 use aws_sdk_ecr::types::{ImageIdentifier, TargetStorageClass};
 use ecr_mirror::sandbox::{Entry, Mode, Options, Sandbox};
@@ -285,6 +285,32 @@ async fn an_image_of_a_source_with_a_wildcard_has_its_keys_without_a_listing() {
     assert_eq!(asked.iter().find(is_listing), None);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_does_not_replace_the_image_of_a_tag_of_the_configuration() {
+    let source = |registry: &str| format!("{registry}/registry.example/team/a");
+    let line = |registry: &str| format!("[images]\n\"{}\" = \"1\"\n", source(registry));
+    let setup = BuildSetup::new(&["a"], line).await;
+    let (first, old) = setup.bootstrap("").await;
+    assert_eq!(first.status, Some(0), "{}", first.talk);
+    let old = column(&old, "digest")[0].to_owned();
+    setup.sandbox.upstream().image("registry.example/team/a:1").single().seed(2).push();
+    let (second, new) = setup.bootstrap("").await;
+    assert_eq!(second.status, Some(0), "{}", second.talk);
+    let new = column(&new, "digest")[0].to_owned();
+    assert_ne!(new, old);
+    let registry = setup.sandbox.address().to_string();
+    let dockerfile = format!("FROM {}:1@{old}\n", source(&registry));
+    write(setup.home.path(), &[("Dockerfile", &dockerfile)]);
+    let (third, report) = setup.bootstrap("").await;
+    assert_eq!(third.status, Some(0), "{}", third.talk);
+    let short = &old["sha256:".len()..][..12];
+    let destination = column(&report, "destination")[0];
+    assert!(destination.ends_with(&format!("registry.example/team/a:sha256-{short}")), "{report}");
+    assert_eq!(column(&report, "digest"), [old]);
+    let ecr = setup.sandbox.ecr_store("123456789012", "us-east-1");
+    assert_eq!(ecr.tag("registry.example/team/a", "1").unwrap().as_str(), new);
+}
+
 #[test]
 fn into_adds_the_images_that_a_file_lacks_and_the_second_run_changes_nothing() {
     let home = tempfile::tempdir().unwrap();
@@ -348,4 +374,69 @@ fn into_writes_a_new_file_for_the_destination_of_to_and_mirrors_as_it_says() {
     let other = bootstrap(&["--to", REGISTRY]);
     assert_eq!(other.status, Some(2), "{}", other.talk);
     assert!(other.talk.contains("does not have the destination of `--to`"), "{}", other.talk);
+}
+
+#[test]
+fn into_adds_only_what_the_files_of_the_configuration_lack_together() {
+    let home = tempfile::tempdir().unwrap();
+    let base =
+        format!("[[destination]]\nregistry = \"{REGISTRY}\"\n[images]\nbusybox = \"1.36\"\n");
+    let dockerfile = "FROM busybox:1.36\nFROM alpine:3.20\n";
+    write(home.path(), &[("base.toml", &base), ("Dockerfile", dockerfile)]);
+    let into = |to: &str| {
+        let fixed = ["bootstrap", "--list", "-c", "base.toml", "--into", "new.toml", "--to", to];
+        run(home.path(), &fixed)
+    };
+    for _ in 0..2 {
+        let ended = into(REGISTRY);
+        assert_eq!(ended.status, Some(0), "{}", ended.talk);
+        let written = fs::read_to_string(home.path().join("new.toml")).unwrap();
+        assert_eq!(written, "[images]\nalpine = \"3.20\"\n");
+    }
+    // nothing to add
+    fs::remove_file(home.path().join("new.toml")).unwrap();
+    write(home.path(), &[("Dockerfile", "FROM busybox:1.36\n")]);
+    let ended = into(REGISTRY);
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    assert!(!home.path().join("new.toml").exists());
+}
+
+#[test]
+fn into_writes_no_file_with_which_the_configuration_is_invalid() {
+    let home = tempfile::tempdir().unwrap();
+    let base = format!(
+        "[[destination]]\nregistry = \"{REGISTRY}\"\nrepository = \"{{name}}\"\n\
+         [images]\n\"quay.io/team/tool\" = \"1\"\n"
+    );
+    let files = [("base.toml", &*base), ("part.toml", "# ours\n")];
+    write(home.path(), &[&files[..], &[("Dockerfile", "FROM ghcr.io/other/tool:1\n")]].concat());
+    let line = ["bootstrap", "--list", "-c", "base.toml", "--into", "part.toml"];
+    let ended = run(home.path(), &line);
+    assert_eq!(ended.status, Some(2), "{}", ended.talk);
+    assert!(ended.talk.contains("cannot add the images to `part.toml`: "), "{}", ended.talk);
+    for (name, text) in files {
+        assert_eq!(fs::read_to_string(home.path().join(name)).unwrap(), text);
+    }
+}
+
+#[test]
+fn an_edited_configuration_keeps_its_mode_and_the_link_to_it() {
+    let home = tempfile::tempdir().unwrap();
+    let toml = format!("[[destination]]\nregistry = \"{REGISTRY}\"\n");
+    let files = [("conf/real.toml", &*toml), ("Dockerfile", "FROM a:1\n"), ("b.txt", "b:1\n")];
+    write(home.path(), &files);
+    let [real, link] = ["conf/real.toml", "mirror.toml"].map(|name| home.path().join(name));
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink("conf/real.toml", &link).unwrap();
+    for line in [
+        ["bootstrap", "--list", "--into", "mirror.toml"],
+        ["import", "b.txt", "--into", "mirror.toml"],
+    ] {
+        let before = fs::read_to_string(&real).unwrap();
+        let ended = run(home.path(), &line);
+        assert_eq!(ended.status, Some(0), "{}", ended.talk);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "{line:?}");
+        assert_ne!(fs::read_to_string(&real).unwrap(), before, "{line:?}");
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640, "{line:?}");
+    }
 }

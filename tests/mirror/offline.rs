@@ -9,7 +9,7 @@ use ecr_mirror::{
     remote::{OutagePolicy, RetryPolicy, StallTimeouts, retry::Retry},
 };
 
-use super::world::{Run, World};
+use super::world::{Run, World, entry};
 
 const APP: &str = "quay.io/team/app:1";
 const NEW: &str = "quay.io/team/new:1";
@@ -148,4 +148,64 @@ async fn an_image_is_up_to_date_although_its_signatures_cannot_be_listed() {
     let run = offline(&world).await;
     run.assert_exit(0).assert_all(Outcome::UpToDate);
     assert!(run.row("team/app").warnings[0].contains("cannot list the referrers"));
+}
+
+/// The image that `world` selects, with the sources off.
+async fn offline_with(world: &mut World, reference: &str, keys: &str, fault: &str) -> Run {
+    world.reconfigure(entry(reference, keys));
+    world.sandbox.faults().clear();
+    world.fault(&format!("{fault}@upstream//quay.io/"));
+    offline(world).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_is_kept_only_if_it_is_the_pinned_one_or_a_part_of_it() {
+    let all = ["linux/amd64", "linux/arm64", "linux/s390x"];
+    let keys = "platforms = [\"linux/amd64\", \"linux/arm64\"]\nattestations = \"drop\"";
+    let mut world = World::new().await.select(APP, "");
+    let push = |world: &World, seed| {
+        world.upstream().image(APP).platforms(all).seed(seed).push();
+        format!("{APP}@{}", world.source(APP).digest)
+    };
+    let old = push(&world, 1);
+    world.sync().await.assert_exit(0);
+    let new = push(&world, 2);
+    for (fault, outcome) in [("status=503", Outcome::Failed), ("throttle=3600", Outcome::Deferred)]
+    {
+        for keys in ["", keys] {
+            let run = offline_with(&mut world, &new, keys, fault).await;
+            run.assert_all(outcome);
+            let warning = &run.row("team/app").warnings[0];
+            assert!(warning.contains("the tag has another image than the pinned one"), "{warning}");
+        }
+    }
+    offline_with(&mut world, &old, "", "status=503").await.assert_all(Outcome::UpToDate);
+    // a part of the pinned image, with other platforms than this filter
+    world.sandbox.faults().clear();
+    world.reconfigure(entry(&new, keys));
+    world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
+    let one = "platforms = [\"linux/amd64\"]";
+    offline_with(&mut world, &new, one, "status=503").await.assert_all(Outcome::Kept);
+    offline_with(&mut world, &old, one, "status=503").await.assert_all(Outcome::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_the_wanted_platforms_is_not_kept() {
+    let mut world = World::new().await;
+    world.upstream().image(APP).platforms(["linux/amd64", "linux/arm64"]).push();
+    world.reconfigure(entry(APP, "platforms = [\"linux/amd64\"]"));
+    world.sync().await.assert_exit(0);
+    let other = "platforms = [\"linux/arm64\"]";
+    let run = offline_with(&mut world, APP, other, "status=503").await;
+    run.assert_exit(1).assert_all(Outcome::Failed);
+    let warning = &run.row("team/app").warnings[0];
+    assert!(warning.contains("no image for linux/arm64 (available: linux/amd64)"), "{warning}");
+    let both = "platforms = [\"linux/amd64\", \"linux/arm64\"]\nmissing_platform = \"warn\"";
+    let run = offline_with(&mut world, APP, both, "status=503").await;
+    run.assert_exit(0).assert_all(Outcome::Kept);
+    let row = run.row("team/app");
+    assert_eq!(row.platforms, ["linux/amd64"]);
+    assert!(row.warnings[1].contains("no image for linux/arm64"), "{:?}", row.warnings);
+    let same = "platforms = [\"linux/amd64\"]";
+    offline_with(&mut world, APP, same, "status=503").await.assert_exit(0);
 }

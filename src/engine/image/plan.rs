@@ -468,7 +468,7 @@ fn keeps_all(manifest: &RawManifest, index: &Index, filter: &Filter) -> Result<b
 
 /// The platforms of an index of the destination. Reads nested indexes there, and caches them for
 /// the reader, which then does not read them at the source.
-async fn platforms_at_destination<S: Source, D: Destination>(
+pub(super) async fn platforms_at_destination<S: Source, D: Destination>(
     repository: &TargetRepository<D>,
     reader: &Reader<S>,
     index: &Index,

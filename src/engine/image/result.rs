@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::plan::{Current, Job, JobTarget, Plan, Verdict};
+use super::plan::{Current, Job, JobTarget, Plan, Verdict, platforms_at_destination};
 use crate::{
-    engine::{blob::target::CopyTarget, context::RunContext},
+    engine::{blob::target::CopyTarget, context::RunContext, state::source::Reader},
     model::{
-        DestinationId, Error, Image,
+        DestinationId, Digest, Error, Image, Kind, Manifest, Platform, Result, TagOrDigest,
         event::Event,
+        filter,
         outcome::{Bounds, Outcome, Row},
     },
     remote::{Destination, Source},
@@ -61,7 +62,7 @@ pub(crate) async fn planned<S: Source, D: Destination>(
                 let (bytes_pushed, warnings) = (Some(copy.pushed.value()), tree.warnings.clone());
                 let row = Row { platforms, bytes_pushed, warnings, ..row };
                 if let Some(error) = copy.failure() {
-                    failed(context, at, row, &error).await
+                    failed(context, job, &plan.reader, at, row, &error).await
                 } else {
                     let digest = Some(tree.root.manifest.digest().clone());
                     Row { outcome: context.copied_outcome(), digest, reason: *reason, ..row }
@@ -74,7 +75,7 @@ pub(crate) async fn planned<S: Source, D: Destination>(
                 ..row
             },
             Verdict::Drifted(error) => row.with_error(Outcome::Drifted, error),
-            Verdict::Failed(error) => failed(context, at, row, error).await,
+            Verdict::Failed(error) => failed(context, job, &plan.reader, at, row, error).await,
             Verdict::Unusable(error) => {
                 context.unusable.lock().entry(target.destination).or_insert_with(|| error.clone());
                 row
@@ -85,20 +86,76 @@ pub(crate) async fn planned<S: Source, D: Destination>(
 }
 
 /// The row of a target that failed, or that keeps its image because the source is unavailable.
-async fn failed<D: Destination>(
+async fn failed<S: Source, D: Destination>(
     context: &RunContext,
+    job: &Job<S, D>,
+    reader: &Reader<S>,
     target: &JobTarget<D>,
-    row: Row,
+    mut row: Row,
     error: &Error,
 ) -> Row {
-    if context.keeps_image(error)
-        && let Ok(Some(digest)) = target.repository.current(&target.tag).await
-    {
-        let warning = format!("the destination keeps its image: {}", error.chain().join(": "));
-        let (platforms, warnings) = (Vec::new(), vec![warning]);
-        return Row { outcome: Outcome::Kept, digest: Some(digest), platforms, warnings, ..row };
+    if context.keeps_image(error) {
+        match usable_image(job, reader, target).await {
+            Ok(Some(UsableImage { digest, platforms, warning })) => {
+                let kept = format!("the destination keeps its image: {}", error.chain().join(": "));
+                let platforms = platforms.iter().map(ToString::to_string).collect();
+                let warnings = Some(kept).into_iter().chain(warning).collect();
+                let (outcome, digest) = (Outcome::Kept, Some(digest));
+                return Row { outcome, digest, platforms, warnings, ..row };
+            }
+            Ok(None) => {}
+            Err(unusable) => {
+                let reason = unusable.chain().join(": ");
+                row.warnings.push(format!("the image of the destination is not used: {reason}"));
+            }
+        }
     }
     row.with_error(Outcome::of(error), error)
+}
+
+/// An image of a destination that can replace the one of the source.
+struct UsableImage {
+    digest: Digest,
+    /// Those that its index names. Empty for an image that was not read.
+    platforms: Vec<Platform>,
+    /// Names the missing platforms, if the filter allows them.
+    warning: Option<String>,
+}
+
+/// The image that a target has under its tag; `None` if it has none. Reads an image only for its
+/// filter.
+///
+/// # Errors
+/// [`Kind::NotFound`] if the image is not the pinned one, and not made from it.
+/// [`Kind::PlatformMissing`] if its index lacks platforms of the filter. Those of the destination.
+async fn usable_image<S: Source, D: Destination>(
+    job: &Job<S, D>,
+    reader: &Reader<S>,
+    target: &JobTarget<D>,
+) -> Result<Option<UsableImage>> {
+    let (filter, repository) = (&job.image.filter, &target.repository);
+    let Some(digest) = repository.current(&target.tag).await? else { return Ok(None) };
+    let manifest = match filter.is_everything() {
+        true => None,
+        false => repository.manifest(&digest).await?,
+    };
+    let index = match manifest.map(|manifest| manifest.read()) {
+        Some(Ok(Manifest::Index(index))) => Some(index),
+        _ => None,
+    };
+    if let TagOrDigest::Digest(pin) = &job.image.origin.at
+        && pin != &digest
+        && index.as_ref().and_then(filter::recorded_source) != Some(pin.as_str())
+    {
+        let problem = format!("the tag has another image than the pinned one: {digest}");
+        return Err(Error::new(Kind::NotFound, problem));
+    }
+    let (mut platforms, mut warning) = (Vec::new(), None);
+    if let Some(index) = &index {
+        platforms = platforms_at_destination(repository, reader, index).await?;
+        warning = filter::check_platforms(filter, &platforms, &platforms)?;
+    }
+    Ok(Some(UsableImage { digest, platforms, warning }))
 }
 
 /// Emits the warnings of an image, each once for all of its targets.

@@ -27,7 +27,7 @@ fn shard(index: u32, of: u32) -> Shard {
 fn parts(config: &Config, of: u32, division: Division<'_>) -> Vec<(Config, ShardPart)> {
     let part = |index| {
         let part = ShardPart::of(config, shard(index, of), division).unwrap();
-        (part.of_expanded(config.clone()), part)
+        (part.of_expanded(config.clone()).unwrap(), part)
     };
     (1..=of).map(part).collect()
 }
@@ -235,7 +235,7 @@ fn a_source_with_a_wildcard_is_one_group_that_one_shard_lists() {
         let keys = own.wildcards.iter().map(|it| (it.host.clone(), it.namespace.clone()));
         let listed = keys.map(|key| (key.clone(), listed[&key].clone())).collect();
         asked.extend(own.wildcards.iter().map(Wildcard::full_source));
-        let config = part.of_expanded(own.expanded(&listed, &|_| None).unwrap());
+        let config = part.of_expanded(own.expanded(&listed, &|_| None).unwrap()).unwrap();
         all.extend(config.entries.iter().map(|it| format!("{}/{}", it.host, it.repository)));
         assert!(config.wildcards.is_empty());
     }
@@ -251,4 +251,22 @@ fn a_source_with_a_wildcard_is_one_group_that_one_shard_lists() {
     let division = Division { only: &only, ..Division::default() };
     let items = ShardItem::all(&config, division).unwrap();
     assert_eq!(items.iter().map(|it| it.source()).collect::<Vec<_>>(), ["ghcr.io/org/*"]);
+    // only the shard that lists the source can see that no repository has the name
+    let failures = |name: &str| {
+        let only = [name.to_owned()];
+        let division = Division { only: &only, ..Division::default() };
+        let fails = |index: u32| {
+            let part = ShardPart::of(&config, shard(index, of), division).unwrap();
+            let own = part.without_other_wildcards(config.clone());
+            let keys = own.wildcards.iter().map(|it| (it.host.clone(), it.namespace.clone()));
+            let listed = keys.map(|key| (key.clone(), listed[&key].clone())).collect();
+            let expanded = own.expanded(&listed, &|_| None).unwrap();
+            let error = part.of_expanded(expanded).err()?;
+            assert!(error.chain()[0].contains(&format!("`--only {name}`")), "{error:?}");
+            Some(index)
+        };
+        (1..=of).filter_map(fails).count()
+    };
+    assert_eq!(failures("ghcr.io/org/nosuch"), 1);
+    assert_eq!(failures("ghcr.io/org/app2"), 0);
 }
