@@ -44,6 +44,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
     }
     let unresolved = unresolved(&found);
     let is_open = unresolved > 0 && !args.ignore_unresolved;
+    forms.check_files(global, args.into.as_deref())?;
     let global = &add_images(global, screen, &args, &found.uses)?;
     if args.list {
         list(screen, &found, &rows, args.json)?;

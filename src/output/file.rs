@@ -80,10 +80,10 @@ pub(crate) fn append(path: &Path, name: &str, text: &str) -> Result<()> {
     append().map_err(failed)
 }
 
-/// The file behind a path, which [`replace`] can write.
+/// Checks that [`replace`] can write the file behind a path.
 ///
 /// # Errors
-/// [`Kind::Configuration`] if it is no file, or its directory is not writable.
+/// [`Kind::Configuration`] if it is not a file, or its directory is not writable.
 pub(crate) fn check_replaceable(path: &Path, name: &str) -> Result<()> {
     let real = fs::canonicalize(path)
         .map_err(|cause| cannot_write(Kind::Configuration, path, name).because(cause))?;

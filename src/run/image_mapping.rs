@@ -107,7 +107,7 @@ pub(super) fn one_destination(
     let Some(id) = used.pop_first() else { return Ok(None) };
     let DestinationConfig { name, registry, .. } = config.destination(id);
     if registry.host().is_none() {
-        let problem = format!("the destination `{name}` is an OCI layout, and no registry");
+        let problem = format!("the destination `{name}` is an OCI layout, not a registry");
         return Err(Error::new(Kind::Configuration, problem)
             .hint("give `--destination` the name of a registry"));
     }
@@ -137,6 +137,7 @@ pub(crate) fn image_mapping(
     Ok(ImageMapping {
         basis: MappingBasis::Configuration,
         images,
+        missing: Vec::new(),
         plain_http: plain_http(config),
         bake_targets: BTreeSet::new(),
     })

@@ -38,8 +38,10 @@ pub(super) fn registries_conf(mapping: &ImageMapping) -> FormBody {
     }
     let destinations: BTreeSet<String> =
         destination_hosts(mapping).iter().map(ToString::to_string).collect();
-    let sources = mapping.images.iter().map(|image| image.source.host.to_string());
-    let blocked: BTreeSet<String> = sources.chain([hub]).collect();
+    let sources = mapping.images.iter().map(|image| &image.source);
+    let sources = sources.chain(mapping.missing.iter().map(|image| &image.source));
+    let blocked: BTreeSet<String> =
+        sources.map(|source| source.host.to_string()).chain([hub]).collect();
     for host in blocked.difference(&destinations) {
         text += &format!(
             "\n[[registry]]\nprefix = \"{host}\"\nlocation = \"{host}\"\nblocked = true\n"

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{
     FormBody, LeftOut,
-    contexts::{familiar_name, uses},
-    mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, UseKind},
+    contexts::{familiar_name, missing_uses, uses},
+    mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, MissingImage, UseKind},
     rules::{by_repository, source_tag},
 };
 use crate::model::{Host, Platforms, Reference};
@@ -112,8 +112,18 @@ fn of_spellings(mapping: &ImageMapping, left_out: &mut Vec<LeftOut>) -> Vec<Kust
             images.push(image);
         }
     }
+    let is_kubernetes = |(_, place): &(&MissingImage, &ImageUse)| place.kind == UseKind::Kubernetes;
+    let missing = missing_uses(mapping).filter(is_kubernetes);
+    let missing: BTreeMap<String, &MissingImage> = missing
+        .map(|(image, place)| (name_of(&place.spelling.expanded()).to_owned(), image))
+        .collect();
     let mut entries = Vec::new();
     for (name, images) in names {
+        if let Some(missing) = missing.get(&name) {
+            let reason = format!("shares the name `{name}` {}", missing.conflict());
+            left_out.extend(images.iter().map(|image| image.left_out(reason.clone())));
+            continue;
+        }
         if let [image] = images[..] {
             let tag = image.destination.tag.as_ref().filter(|tag| {
                 image.source.digest.is_none() && tag.as_str() != source_tag(&image.source)
@@ -146,9 +156,20 @@ pub(super) fn name_of(reference: &str) -> &str {
 }
 
 pub(super) fn compose(mapping: &ImageMapping) -> FormBody {
+    let missing = missing_uses(mapping).filter_map(|(image, place)| match &place.kind {
+        UseKind::Compose { service } => Some((service.as_str(), image)),
+        _ => None,
+    });
+    let missing: BTreeMap<&str, &MissingImage> = missing.collect();
     let (mut services, mut left_out) = (BTreeMap::<&str, String>::new(), Vec::new());
     for (image, place) in uses(mapping) {
         let UseKind::Compose { service } = &place.kind else { continue };
+        if let Some(missing) = missing.get(service.as_str()) {
+            let at = place.place();
+            let reason = format!("at {at} shares the service `{service}` {}", missing.conflict());
+            left_out.push(image.left_out(reason));
+            continue;
+        }
         let to = image.destination.to_string();
         match services.get(service.as_str()) {
             Some(other) if *other != to => {
@@ -167,10 +188,13 @@ pub(super) fn compose(mapping: &ImageMapping) -> FormBody {
 }
 
 /// `ECR_MIRROR_NAME=reference`. The name is that of the repository. Where several images have it,
-/// each has its tag too, and then its host.
+/// each has its tag too, and then its host. An image that is not mirrored counts, so that the names do
+/// not depend on the result of the run.
 pub(super) fn env(mapping: &ImageMapping) -> FormBody {
     let images = &mapping.images;
-    let candidates: Vec<[String; 3]> = images.iter().map(variable_names).collect();
+    let sources = images.iter().map(|image| &image.source);
+    let sources = sources.chain(mapping.missing.iter().map(|image| &image.source));
+    let candidates: Vec<[String; 3]> = sources.map(variable_names).collect();
     let is_unique = |level: usize, name: &str| {
         candidates.iter().filter(|names| names[level] == name).count() == 1
     };
@@ -189,8 +213,7 @@ pub(super) fn env(mapping: &ImageMapping) -> FormBody {
     FormBody::one(lines.collect(), left_out)
 }
 
-fn variable_names(image: &MappedImage) -> [String; 3] {
-    let source = &image.source;
+fn variable_names(source: &Reference) -> [String; 3] {
     let repository = source.repository.as_str();
     let short = repository.strip_prefix("library/").unwrap_or(repository);
     let at = match &source.digest {

@@ -1,6 +1,6 @@
 //! The forms that make a build use the mirror, each a pure function of one [`ImageMapping`].
 //!
-//! A form never names an image that the mapping lacks. A mapping that a form cannot express is
+//! A form never names an image that the mapping lacks, nor changes a build's use of it. A mapping that a form cannot express is
 //! omitted and named. A form that could serve one registry's image for another's is refused.
 //! [`docs/builds.md`](../../../docs/builds.md) describes them for users.
 
@@ -18,7 +18,10 @@ mod tests;
 use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr};
 
 pub use self::{
-    mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, Spelling, SpellingPart, UseKind},
+    mapping::{
+        ImageMapping, ImageUse, MappedImage, MappingBasis, MissingImage, Spelling, SpellingPart,
+        UseKind,
+    },
     rewrite::{Edit, RewrittenFile, dockerfiles, rewrite, syntax_lines},
 };
 use crate::model::{Error, Host, Kind, NameError, Reference, Result};

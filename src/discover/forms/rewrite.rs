@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     LeftOut,
-    contexts::uses,
+    contexts::{missing_uses, uses},
     manifests::name_of,
     mapping::{ImageMapping, ImageUse, MappedImage, SpellingPart, UseKind},
 };
@@ -77,7 +77,13 @@ pub fn rewrite(bytes: &[u8], file: &Path, mapping: &ImageMapping) -> Result<Rewr
         let texts = uses.iter().map(|(image, place)| replacement(image, &place.spelling.parts));
         let mut texts: Vec<Option<String>> = texts.collect();
         texts.dedup();
-        if let [Some(to)] = &texts[..] {
+        let is_same = |other: &ImageUse| is_here(other) && other.spelling.span.start == span.start;
+        let missing = missing_uses(mapping).find(|(_, other)| is_same(other));
+        if let Some((missing, _)) = missing {
+            rewritten.bytes.extend_from_slice(written.as_bytes());
+            let reason = format!("shares {} {}", place.place(), missing.conflict());
+            rewritten.left_out.push(image.left_out(reason));
+        } else if let [Some(to)] = &texts[..] {
             rewritten.bytes.extend_from_slice(to.as_bytes());
             rewritten.edits.push(Edit { line: place.line, from: written, to: to.clone() });
         } else {

@@ -33,9 +33,16 @@ fn mapping(basis: MappingBasis, images: Vec<MappedImage>) -> ImageMapping {
     ImageMapping {
         basis,
         images,
+        missing: Vec::new(),
         plain_http: BTreeSet::default(),
         bake_targets: BTreeSet::default(),
     }
+}
+
+/// An image that the destination does not have.
+fn missing(source: &str, kind: UseKind, spelling: Spelling) -> MissingImage {
+    let MappedImage { source, uses, .. } = used(source, "m/x", kind, spelling);
+    MissingImage { source, is_sent: true, uses }
 }
 
 fn configured(images: Vec<MappedImage>) -> ImageMapping {
@@ -418,6 +425,105 @@ fn manifests_services_and_variables_name_the_mirror() {
          ECR_MIRROR_REDIS_6={ECR}/m/library/redis:6\nECR_MIRROR_REDIS_7={ECR}/m/library/redis:7\n"
     );
     assert_eq!(env, expected);
+}
+
+/// Asserts that the form omits its only image, whose name or argument a missing one has too.
+#[track_caller]
+fn assert_omits(form: BuildForm, mapping: &ImageMapping, reason: &str) {
+    let form = emitted(form, mapping);
+    assert!(!form.text().contains(&format!("{ECR}/m/")), "{}", form.text());
+    assert_eq!(form.left_out.len(), 1, "{form:?}");
+    let shown = form.left_out[0].to_string();
+    assert!(shown.contains(reason) && shown.contains("does not have"), "{shown}");
+}
+
+#[test]
+fn a_manifest_keeps_a_name_that_an_image_without_a_copy_has_too() {
+    let spelled = |text| Spelling::literal(0, text);
+    let mut mapping = uses(vec![used(
+        "postgres:17",
+        "m/library/postgres:17",
+        UseKind::Kubernetes,
+        spelled("postgres:17"),
+    )]);
+    let deferred = missing("postgres:16", UseKind::Kubernetes, spelled("postgres:16"));
+    mapping.missing.push(deferred);
+    let reason = "postgres:17 shares the name `postgres` with docker.io/library/postgres:16";
+    assert_omits(BuildForm::Kustomize, &mapping, reason);
+    // another spelling is another name
+    mapping.missing[0].uses[0].spelling = spelled("docker.io/library/postgres:16");
+    assert!(emitted(BuildForm::Kustomize, &mapping).left_out.is_empty());
+    let env = emitted(BuildForm::Env, &mapping).text();
+    let expected = format!("ECR_MIRROR_POSTGRES_17={ECR}/m/library/postgres:17\n");
+    assert_eq!(env, expected, "the name is that of a run that mirrors both");
+}
+
+#[test]
+fn a_service_keeps_its_image_if_another_of_its_name_has_no_copy() {
+    let spelled = |text| Spelling::literal(0, text);
+    let service = UseKind::Compose { service: "db".to_owned() };
+    let image = used("redis:7", "m/library/redis:7", service.clone(), spelled("redis:7"));
+    let mut mapping = uses(vec![image]);
+    mapping.missing.push(missing("valkey:8", service, spelled("valkey:8")));
+    assert_omits(BuildForm::Compose, &mapping, "shares the service `db` with");
+}
+
+#[test]
+fn no_build_argument_changes_an_image_without_a_copy() {
+    let spelled = |parts| Spelling { span: 0..0, parts };
+    let from = |value| spelled(vec![variable("$BASE", value)]);
+    let mut mapping = uses(vec![used(
+        "memcached:1.6",
+        "m/library/memcached:1.6",
+        UseKind::From,
+        from("memcached:1.6"),
+    )]);
+    mapping.missing.push(missing("debian:12", UseKind::From, from("debian:12")));
+    let reason = "shares the build argument `BASE` with docker.io/library/debian:12";
+    assert_omits(BuildForm::BuildArgs, &mapping, reason);
+    let parts = vec![literal("debian:"), variable("$BASE", "12")];
+    mapping.missing[0].uses[0].spelling = spelled(parts);
+    assert_omits(BuildForm::BuildArgs, &mapping, reason);
+
+    let syntax = |text| Spelling::literal(0, text);
+    let (one, other) = ("docker/dockerfile:1", "docker/dockerfile:1-labs");
+    let mut mapping = uses(vec![used(one, "m/docker/dockerfile:1", UseKind::Syntax, syntax(one))]);
+    mapping.missing.push(missing(other, UseKind::Syntax, syntax(other)));
+    assert_omits(BuildForm::BuildArgs, &mapping, "`BUILDKIT_SYNTAX`");
+}
+
+#[test]
+fn a_place_of_a_dockerfile_is_kept_if_one_of_its_images_has_no_copy() {
+    let bytes = b"FROM busybox:$V\n";
+    let place = |version| Spelling {
+        span: 5..15,
+        parts: vec![literal("busybox:"), variable("$V", version)],
+    };
+    let mut mapping =
+        uses(vec![used("busybox:1", "m/library/busybox:1", UseKind::From, place("1"))]);
+    let file = Path::new("Dockerfile");
+    assert_eq!(rewrite(bytes, file, &mapping).unwrap().edits.len(), 1);
+    mapping.missing.push(missing("busybox:2", UseKind::From, place("2")));
+    let rewritten = rewrite(bytes, file, &mapping).unwrap();
+    assert_eq!(rewritten.bytes, bytes);
+    let reason = rewritten.left_out[0].to_string();
+    assert!(reason.contains("Dockerfile:1 with docker.io/library/busybox:2"), "{reason}");
+}
+
+#[test]
+fn registries_conf_blocks_the_registry_of_an_image_without_a_copy() {
+    let spelling = Spelling::literal(0, "ghcr.io/a/b:1");
+    let mut mapping = uses(vec![image("redis:7", "m/library/redis:7")]);
+    mapping.missing.push(missing("ghcr.io/a/b:1", UseKind::From, spelling));
+    let conf = emitted(BuildForm::RegistriesConf, &mapping).text();
+    assert_pulls(
+        |name| located(&conf, name),
+        [
+            case("docker.io/library/redis:7", "m/library/redis:7"),
+            case("docker.io/library/busybox:1", ""),
+            case("ghcr.io/a/b:1", ""),
+        ],
+    );
 }
 
 #[test]
