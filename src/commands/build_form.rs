@@ -39,10 +39,10 @@ pub(super) fn print(global: &Global, screen: &Screen, form: &EmittedForm) -> Res
 }
 
 fn warn_of_omitted(screen: &Screen, form: &EmittedForm) -> usize {
-    for image in &form.left_out {
+    for image in &form.omitted {
         error::warn(screen, &format!("the form omits an image: {image}"));
     }
-    form.left_out.len()
+    form.omitted.len()
 }
 
 /// The forms of `bootstrap`, and the edits of its Dockerfiles.
@@ -316,8 +316,8 @@ fn edit_file(
             edits.try_for_each(|it| writeln!(out, "  {shown}:{}: {} → {}", it.line, it.from, it.to))
         });
     }
-    for image in &edited.left_out {
+    for image in &edited.omitted {
         error::warn(screen, &format!("not changed: {image}"));
     }
-    Ok(edited.left_out.len())
+    Ok(edited.omitted.len())
 }

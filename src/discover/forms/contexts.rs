@@ -137,7 +137,7 @@ pub(super) fn build_args(mapping: &ImageMapping) -> FormBody {
     let missing = missing_uses(mapping)
         .flat_map(|(image, place)| arguments(place).into_iter().map(move |name| (name, image)));
     let missing: BTreeMap<&str, &MissingImage> = missing.collect();
-    let (mut arguments, mut left_out) = (BTreeMap::<String, String>::new(), Vec::new());
+    let (mut arguments, mut omitted) = (BTreeMap::<String, String>::new(), Vec::new());
     for (image, place) in uses(mapping) {
         let argument = match place.kind {
             UseKind::Syntax => Some((SYNTAX.to_owned(), image.destination.to_string())),
@@ -146,26 +146,26 @@ pub(super) fn build_args(mapping: &ImageMapping) -> FormBody {
         };
         let at = place.place();
         match argument {
-            None => left_out.push(image.left_out(format!(
+            None => omitted.push(image.omitted(format!(
                 "at {at} has no build argument for its registry or for the whole reference"
             ))),
             Some((name, value)) => match (missing.get(name.as_str()), arguments.get(&name)) {
                 (Some(missing), _) => {
                     let conflict = missing.conflict();
                     let reason = format!("at {at} shares the build argument `{name}` {conflict}");
-                    left_out.push(image.left_out(reason));
+                    omitted.push(image.omitted(reason));
                 }
                 (None, Some(other)) if *other != value => {
                     let reason =
                         format!("at {at} needs `{name}={value}`, and another image `{other}`");
-                    left_out.push(image.left_out(reason));
+                    omitted.push(image.omitted(reason));
                 }
                 (None, _) => drop(arguments.insert(name, value)),
             },
         }
     }
     let lines = arguments.iter().map(|(name, value)| format!("--build-arg {name}={value}\n"));
-    FormBody::one(lines.collect(), left_out)
+    FormBody::one(lines.collect(), omitted)
 }
 
 /// The argument that starts the reference, and the value that makes it name the mirror.

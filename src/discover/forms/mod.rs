@@ -157,7 +157,7 @@ pub struct EmittedForm {
     pub files: Vec<EmittedFile>,
     /// The builders and the login that the form requires, for stderr. Empty if the text has them.
     pub notes: Vec<String>,
-    pub left_out: Vec<LeftOut>,
+    pub omitted: Vec<OmittedImage>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,13 +169,13 @@ pub struct EmittedFile {
 
 /// An image that a form does not cover.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct OmittedImage {
     pub source: Reference,
     /// A clause without a subject: "has another tag in the mirror".
     pub reason: String,
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for OmittedImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.source, self.reason)
     }
@@ -191,12 +191,12 @@ impl EmittedForm {
 /// The body of a form before its notes are added.
 struct FormBody {
     files: Vec<EmittedFile>,
-    left_out: Vec<LeftOut>,
+    omitted: Vec<OmittedImage>,
 }
 
 impl FormBody {
-    fn one(text: String, left_out: Vec<LeftOut>) -> Self {
-        Self { files: vec![EmittedFile { path: None, text }], left_out }
+    fn one(text: String, omitted: Vec<OmittedImage>) -> Self {
+        Self { files: vec![EmittedFile { path: None, text }], omitted }
     }
 }
 
@@ -226,7 +226,7 @@ pub fn emit(form: BuildForm, mapping: &ImageMapping) -> Result<EmittedForm> {
         BuildForm::Compose => manifests::compose(mapping),
         BuildForm::Env => manifests::env(mapping),
     };
-    let FormBody { mut files, left_out } = body;
+    let FormBody { mut files, omitted } = body;
     let mut notes = notes::notes(form, &destination_hosts(mapping));
     if form.has_comments() {
         let comments: String = notes.drain(..).map(|note| format!("# {note}\n")).collect();
@@ -236,7 +236,7 @@ pub fn emit(form: BuildForm, mapping: &ImageMapping) -> Result<EmittedForm> {
             file.text = format!("{path}{comments}\n{}", file.text);
         }
     }
-    Ok(EmittedForm { files, notes, left_out })
+    Ok(EmittedForm { files, notes, omitted })
 }
 
 fn destination_hosts(mapping: &ImageMapping) -> BTreeSet<&Host> {

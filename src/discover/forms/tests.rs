@@ -198,7 +198,7 @@ fn no_form_serves_the_image_of_one_registry_as_that_of_another() {
         assert!(error.remedy().unwrap().contains("{registry}/{repository}"), "{error:?}");
     }
     for form in [BuildForm::RegistriesConf, BuildForm::Kustomize] {
-        assert_eq!(emitted(form, &mapping).left_out.len(), 2, "{form}");
+        assert_eq!(emitted(form, &mapping).omitted.len(), 2, "{form}");
     }
     // a nested prefix is shared as well
     let nested = configured(vec![image("a/b:1", "m/a/b:1"), image("quay.io/c:1", "m/quay/c:1")]);
@@ -242,9 +242,9 @@ fn registries_conf_redirects_mirrored_repositories_and_blocks_their_hosts() {
             case("ghcr.io/c/d:1", ""),
         ],
     );
-    let left_out: Vec<String> = form.left_out.iter().map(ToString::to_string).collect();
-    assert_eq!(left_out.len(), 2, "{left_out:?}");
-    assert!(left_out[0].contains("another tag") && left_out[1].contains("another digest"));
+    let omitted: Vec<String> = form.omitted.iter().map(ToString::to_string).collect();
+    assert_eq!(omitted.len(), 2, "{omitted:?}");
+    assert!(omitted[0].contains("another tag") && omitted[1].contains("another digest"));
     assert!(conf.contains("buildah login") && form.notes.is_empty(), "{conf}");
 }
 
@@ -258,7 +258,7 @@ fn a_mirror_per_host_has_the_url_that_its_client_accepts() {
     let form = emitted(BuildForm::HostsToml, &mapping);
     let paths: Vec<_> = form.files.iter().map(|file| file.path.clone().unwrap()).collect();
     assert_eq!(paths, [Path::new("docker.io/hosts.toml"), Path::new("quay.io/hosts.toml")]);
-    assert_eq!(form.left_out.len(), 1);
+    assert_eq!(form.omitted.len(), 1);
     let hosts: toml::Table = form.files[0].text.parse().unwrap();
     let url = format!("https://{ECR}/v2/m/docker.io");
     assert_eq!(hosts["server"].as_str(), Some(url.as_str()), "nothing falls back to upstream");
@@ -321,7 +321,7 @@ fn build_arguments_replace_a_whole_reference_or_its_registry() {
          --build-arg REGISTRY={ECR}/m\n"
     );
     assert_eq!(form.text(), expected);
-    assert_eq!(form.left_out.len(), 1, "the version of golang is no registry");
+    assert_eq!(form.omitted.len(), 1, "the version of golang is no registry");
 }
 
 #[test]
@@ -374,11 +374,11 @@ fn a_place_with_several_images_is_edited_only_if_one_text_fits_all_of_them() {
     let edited = rewrite(bytes, Path::new("Dockerfile"), &mapping).unwrap();
     let expected = format!("FROM $BASE\nFROM {ECR}/m/library/alpine:$V\n");
     assert_eq!(String::from_utf8(edited.bytes).unwrap(), expected);
-    assert_eq!((edited.edits.len(), edited.left_out.len()), (1, 1));
+    assert_eq!((edited.edits.len(), edited.omitted.len()), (1, 1));
     // one of them is elsewhere in the mirror
     mapping.images[0].destination = format!("{ECR}/other/alpine:3.19").parse().unwrap();
     let edited = rewrite(bytes, Path::new("Dockerfile"), &mapping).unwrap();
-    assert_eq!((&edited.bytes[..], edited.left_out.len()), (&bytes[..], 2));
+    assert_eq!((&edited.bytes[..], edited.omitted.len()), (&bytes[..], 2));
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn a_file_that_names_the_mirror_already_refuses_no_form_for_the_others() {
         image("alpine:3.20", "m/library/alpine:3.20"),
     ]);
     for form in [BuildForm::HostsToml, BuildForm::Buildkitd, BuildForm::RegistriesConf] {
-        assert_eq!(emitted(form, &mapping).left_out, [], "{form}");
+        assert_eq!(emitted(form, &mapping).omitted, [], "{form}");
     }
     let policy = emitted(BuildForm::SourcePolicy, &mapping).text();
     assert_eq!(evaluated(&policy, &own), Some(own));
@@ -418,7 +418,7 @@ fn manifests_services_and_variables_name_the_mirror() {
     let compose = emitted(BuildForm::Compose, &mapping);
     let service = format!("services:\n  \"web\":\n    image: \"{ECR}/m/library/redis:7\"\n");
     assert!(compose.text().ends_with(&service), "{compose:?}");
-    assert_eq!(compose.left_out.len(), 1, "one service has two images");
+    assert_eq!(compose.omitted.len(), 1, "one service has two images");
     let env = emitted(BuildForm::Env, &mapping).text();
     let expected = format!(
         "ECR_MIRROR_NGINX={ECR}/m/library/nginx:1.27@{pin}\n\
@@ -432,8 +432,8 @@ fn manifests_services_and_variables_name_the_mirror() {
 fn assert_omits(form: BuildForm, mapping: &ImageMapping, reason: &str) {
     let form = emitted(form, mapping);
     assert!(!form.text().contains(&format!("{ECR}/m/")), "{}", form.text());
-    assert_eq!(form.left_out.len(), 1, "{form:?}");
-    let shown = form.left_out[0].to_string();
+    assert_eq!(form.omitted.len(), 1, "{form:?}");
+    let shown = form.omitted[0].to_string();
     assert!(shown.contains(reason) && shown.contains("does not have"), "{shown}");
 }
 
@@ -452,7 +452,7 @@ fn a_manifest_keeps_a_name_that_an_image_without_a_copy_has_too() {
     assert_omits(BuildForm::Kustomize, &mapping, reason);
     // another spelling is another name
     mapping.missing[0].uses[0].spelling = spelled("docker.io/library/postgres:16");
-    assert!(emitted(BuildForm::Kustomize, &mapping).left_out.is_empty());
+    assert!(emitted(BuildForm::Kustomize, &mapping).omitted.is_empty());
     let env = emitted(BuildForm::Env, &mapping).text();
     let expected = format!("ECR_MIRROR_POSTGRES_17={ECR}/m/library/postgres:17\n");
     assert_eq!(env, expected, "the name is that of a run that mirrors both");
@@ -506,7 +506,7 @@ fn a_place_of_a_dockerfile_is_kept_if_one_of_its_images_has_no_copy() {
     mapping.missing.push(missing("busybox:2", UseKind::From, place("2")));
     let rewritten = rewrite(bytes, file, &mapping).unwrap();
     assert_eq!(rewritten.bytes, bytes);
-    let reason = rewritten.left_out[0].to_string();
+    let reason = rewritten.omitted[0].to_string();
     assert!(reason.contains("Dockerfile:1 with docker.io/library/busybox:2"), "{reason}");
 }
 
