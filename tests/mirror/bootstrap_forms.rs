@@ -357,7 +357,8 @@ fn a_form_of_images_with_several_destinations_names_the_chosen_one() {
         )],
     );
     write(home, &[("Dockerfile", "FROM postgres:17\nFROM postgres:16\n")]);
-    let deferred = run(home, &[&arguments[..], &["--destination=a"]].concat());
+    let deferred =
+        run(home, &[&arguments[..], &["--destination=a", "--platform=linux/amd64"]].concat());
     assert_eq!(deferred.status, Some(3), "a deferred image is not a failure: {}", deferred.talk);
     assert!(deferred.talk.contains("postgres:16 is omitted: the destination does not have it"));
 }
