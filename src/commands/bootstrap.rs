@@ -44,6 +44,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
     }
     let unresolved = unresolved(&found);
     let is_open = unresolved > 0 && !args.ignore_unresolved;
+    forms.check_files(global, args.into.as_deref())?;
     let global = &add_images(global, screen, &args, &found.uses)?;
     if args.list {
         list(screen, &found, &rows, args.json)?;
@@ -63,6 +64,12 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
         }
     };
     forms.check(&used, &found)?;
+    if args.write && global.sandbox.is_some() {
+        error::warn(
+            screen,
+            "`--write` edits the Dockerfiles, with digests of the sandbox's own images",
+        );
+    }
     let without_source = if args.offline_ok { WithoutSource::Keep } else { WithoutSource::Fail };
     let request = SyncRequest {
         config: &used.config,

@@ -10,19 +10,15 @@ use super::shared::{print_report, print_report_on_stderr};
 use crate::{
     cli::{BootstrapArgs, Global},
     discover::{
-        FoundUses,
+        FoundUses, Resolution,
         forms::{
-            BuildForm, EmitTarget, EmittedForm, ImageMapping, dockerfiles, emit, rewrite,
-            syntax_lines,
+            BuildForm, EmitTarget, EmittedForm, ImageMapping, MissingImage, dockerfiles, emit,
+            rewrite, syntax_lines,
         },
     },
     model::{Error, Kind, Result, outcome::Report, text::count},
     output::{Screen, error, file},
-    run::{
-        lock_file::LockFile,
-        used_images::UsedImages,
-        used_mapping::{UsedMapping, used_mapping},
-    },
+    run::{lock_file::LockFile, used_images::UsedImages, used_mapping::used_mapping},
 };
 
 /// The variables of GitHub Actions that name a file to which steps append.
@@ -43,10 +39,10 @@ pub(super) fn print(global: &Global, screen: &Screen, form: &EmittedForm) -> Res
 }
 
 fn warn_of_omitted(screen: &Screen, form: &EmittedForm) -> usize {
-    for image in &form.left_out {
+    for image in &form.omitted {
         error::warn(screen, &format!("the form omits an image: {image}"));
     }
-    form.left_out.len()
+    form.omitted.len()
 }
 
 /// The forms of `bootstrap`, and the edits of its Dockerfiles.
@@ -62,9 +58,6 @@ impl<'a> BuildForms<'a> {
     /// to be edited.
     pub(super) fn new(args: &'a BootstrapArgs) -> Result<Self> {
         let targets = &args.emit[..];
-        let wrong = |problem: String, hint: &str| {
-            Err(Error::new(Kind::Configuration, problem).hint(hint.to_owned()))
-        };
         let printed: Vec<&str> = targets
             .iter()
             .filter(|target| target.path.is_none())
@@ -83,7 +76,7 @@ impl<'a> BuildForms<'a> {
         }
         let mut paths = HashSet::new();
         for path in targets.iter().filter_map(|target| target.path.as_deref()) {
-            if !paths.insert(absolute(path).unwrap_or_else(|_| path.to_owned())) {
+            if !paths.insert(real(path)) {
                 let problem = format!("`--emit` names `{}` twice", path.display());
                 return wrong(problem, "name a file for each form");
             }
@@ -100,18 +93,18 @@ impl<'a> BuildForms<'a> {
         self.targets.is_empty() && !self.edits_dockerfiles
     }
 
-    /// Checks before the run that the forms can be made and written.
+    /// Checks before any change that the files of the forms can be written.
     ///
     /// # Errors
-    /// [`Kind::Configuration`] if the images have several destinations, if a form would serve the
-    /// image of one registry as that of another, and if a file cannot be written.
-    pub(super) fn check(&self, used: &UsedImages, found: &FoundUses) -> Result<()> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        let UsedMapping { mapping, .. } = used_mapping(used, found, self.destination, None)?;
+    /// [`Kind::Configuration`] if a file cannot be written, or is one of the configuration.
+    pub(super) fn check_files(&self, global: &Global, into: Option<&Path>) -> Result<()> {
+        let files = global.config_files();
+        let files = files.iter().map(PathBuf::as_path).chain(into);
+        let configuration: HashSet<PathBuf> = files.map(real).collect();
         for target in self.targets {
-            emit(target.form, &mapping)?;
+            if target.path.as_deref().is_some_and(|path| configuration.contains(&real(path))) {
+                return overwriting(target, "a file of the configuration");
+            }
             match &target.path {
                 Some(path) if target.form == BuildForm::HostsToml => {
                     make_directory(path)?;
@@ -120,6 +113,33 @@ impl<'a> BuildForms<'a> {
                 Some(path) if is_appended(target.form, path) => file::append(path, FORM, "")?,
                 Some(path) => file::check_writable(path, FORM)?,
                 None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks before the run that the forms can be made, and the Dockerfiles edited.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if the images have several destinations, if a form would serve the
+    /// image of one registry as that of another or overwrite a file whose images are mirrored, and if
+    /// a Dockerfile cannot be written.
+    pub(super) fn check(&self, used: &UsedImages, found: &FoundUses) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let mapping = used_mapping(used, found, self.destination, None)?;
+        // a form of an earlier run is replaced: its images are those of the mirror
+        let is_input = |image: &Resolution| match image {
+            Resolution::Image(source) => !used.is_at_destination(source),
+            _ => true,
+        };
+        let inputs = found.uses.iter().filter(|one| is_input(&one.image));
+        let inputs: HashSet<PathBuf> = inputs.map(|one| real(&one.place.file)).collect();
+        for target in self.targets {
+            emit(target.form, &mapping)?;
+            if target.path.as_deref().is_some_and(|path| inputs.contains(&real(path))) {
+                return overwriting(target, "a file that uses the images");
             }
         }
         let edited = dockerfiles(&mapping).into_iter().filter(|_| self.edits_dockerfiles);
@@ -142,7 +162,8 @@ impl<'a> BuildForms<'a> {
     }
 
     /// Writes the forms of the images that the destination has after the run, and names the others.
-    /// Returns `false` if a form omits an image or cannot be written; the other forms are written.
+    /// Returns `false` if a form omits an image that the run did not fail or defer, or cannot be written;
+    /// the other forms are written.
     pub(super) fn write(
         &self,
         global: &Global,
@@ -154,13 +175,17 @@ impl<'a> BuildForms<'a> {
         if self.is_empty() {
             return Ok(true);
         }
-        let UsedMapping { mapping, missing } =
-            used_mapping(used, found, self.destination, Some(run))?;
-        for image in missing {
-            let problem = "the destination does not have it after this run";
-            error::warn(screen, &format!("{image} is omitted: {problem}"));
+        let mapping = used_mapping(used, found, self.destination, Some(run))?;
+        for MissingImage { source, is_sent, .. } in &mapping.missing {
+            let problem = match is_sent {
+                true => "the destination does not have it after this run",
+                false => "the configuration mirrors it to other destinations only",
+            };
+            error::warn(screen, &format!("{source} is omitted: {problem}"));
         }
-        let mut is_whole = true;
+        // the exit status of the run tells of an image that failed or is deferred
+        let is_told = |image: &MissingImage| image.is_sent && run.0.exit != 0;
+        let mut is_whole = mapping.missing.iter().all(is_told);
         for target in self.targets {
             let written = emit(target.form, &mapping).and_then(|form| match &target.path {
                 None => print(global, screen, &form),
@@ -173,6 +198,27 @@ impl<'a> BuildForms<'a> {
         }
         Ok(is_whole)
     }
+}
+
+fn wrong<T>(problem: String, hint: &str) -> Result<T> {
+    Err(Error::new(Kind::Configuration, problem).hint(hint.to_owned()))
+}
+
+fn overwriting(target: &EmitTarget, meaning: &str) -> Result<()> {
+    let path = target.path.iter().map(|path| path.display().to_string()).collect::<String>();
+    let problem = format!("`--emit {}` would overwrite `{path}`, {meaning}", target.form);
+    wrong(problem, "name another file")
+}
+
+/// The path without symbolic links, also of a file that does not exist.
+fn real(path: &Path) -> PathBuf {
+    let of_new_file = || {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = fs::canonicalize(directory.unwrap_or(Path::new("."))).ok()?;
+        Some(directory.join(path.file_name()?))
+    };
+    let known = fs::canonicalize(path).ok().or_else(of_new_file);
+    known.unwrap_or_else(|| absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
 /// Returns `true` for a success without omitted images. Prints an error.
@@ -270,8 +316,8 @@ fn edit_file(
             edits.try_for_each(|it| writeln!(out, "  {shown}:{}: {} → {}", it.line, it.from, it.to))
         });
     }
-    for image in &edited.left_out {
+    for image in &edited.omitted {
         error::warn(screen, &format!("not changed: {image}"));
     }
-    Ok(edited.left_out.len())
+    Ok(edited.omitted.len())
 }

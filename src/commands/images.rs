@@ -40,7 +40,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> 
         None => list_online(global, screen, &config, &entries).await?,
     };
     let Listing { rows, targets, failures } = listing;
-    let left_out = match args.format {
+    let omitted = match args.format {
         Some(form) => {
             let mapping = image_mapping(&config, targets, args.destination.as_deref())?;
             build_form::print(global, screen, &emit(form, &mapping)?)?
@@ -56,7 +56,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: &ImagesArgs) -> 
     for error in &failures {
         error::print(screen, error);
     }
-    Ok(u8::from(!failures.is_empty() || left_out > 0))
+    Ok(u8::from(!failures.is_empty() || omitted > 0))
 }
 
 async fn list_online(

@@ -40,7 +40,7 @@ pub struct SecretManifest {
     /// The names of the secrets; every namespace has the same ones.
     pub secrets: Vec<String>,
     /// The prefixes of the caches whose `secret_arn` was not read.
-    pub left_out: Vec<String>,
+    pub omitted: Vec<String>,
 }
 
 /// The login to one upstream.
@@ -90,7 +90,7 @@ pub fn manifest(
     names: SecretNames<'_>,
     read: &ReadLogins,
 ) -> Result<SecretManifest> {
-    let (logins, left_out) = logins(caches, read);
+    let (logins, omitted) = logins(caches, read);
     if logins.is_empty() {
         let error = "no cache has credentials to write into a pull secret";
         return Err(Error::new(Kind::Configuration, error).hint(
@@ -124,12 +124,12 @@ pub fn manifest(
         }
     }
     let secrets = secrets.into_iter().map(|(name, _)| name).collect();
-    Ok(SecretManifest { yaml: yaml.into(), secrets, left_out })
+    Ok(SecretManifest { yaml: yaml.into(), secrets, omitted })
 }
 
 /// The distinct logins, and the prefixes of the caches whose secret was not read.
 fn logins<'a>(caches: &'a [Cache], read: &ReadLogins) -> (Vec<UpstreamLogin<'a>>, Vec<String>) {
-    let (mut logins, mut left_out) = (Vec::<UpstreamLogin<'_>>::new(), Vec::new());
+    let (mut logins, mut omitted) = (Vec::<UpstreamLogin<'_>>::new(), Vec::new());
     for cache in caches {
         let login = match &cache.credentials {
             UpstreamCredentials::Written { username, access_token } => {
@@ -138,7 +138,7 @@ fn logins<'a>(caches: &'a [Cache], read: &ReadLogins) -> (Vec<UpstreamLogin<'a>>
             UpstreamCredentials::Secret(id) => match read.get(id) {
                 Some(login) => login.clone(),
                 None => {
-                    left_out.push(cache.prefix.to_string());
+                    omitted.push(cache.prefix.to_string());
                     continue;
                 }
             },
@@ -152,7 +152,7 @@ fn logins<'a>(caches: &'a [Cache], read: &ReadLogins) -> (Vec<UpstreamLogin<'a>>
             logins.push(login);
         }
     }
-    (logins, left_out)
+    (logins, omitted)
 }
 
 /// A name that is not in `taken`.
@@ -265,7 +265,7 @@ mod tests {
         let manifest = written_for(&caches, &["a", "b"]).unwrap();
         let secrets = ["ecr-mirror-a-b", "ecr-mirror-a-b-2", "ecr-mirror-azure"];
         assert_eq!(
-            (&manifest.secrets[..], &manifest.left_out[..]),
+            (&manifest.secrets[..], &manifest.omitted[..]),
             (&secrets.map(str::to_owned)[..], &names(&["kept"])[..])
         );
         let contents = contents(manifest.yaml.expose_secret());
@@ -311,7 +311,7 @@ mod tests {
         let regcred = SecretNames { namespaces, name: Some("regcred") };
         let manifest = manifest(&caches, regcred, &read).unwrap();
         assert_eq!(manifest.secrets, ["regcred"]);
-        assert_eq!(manifest.left_out, ["gitlab"]);
+        assert_eq!(manifest.omitted, ["gitlab"]);
         let yaml = manifest.yaml.expose_secret();
         assert_eq!(yaml.matches("  name: \"regcred\"\n").count(), 2, "{yaml}");
         let auths = &contents(yaml)[1]["auths"];

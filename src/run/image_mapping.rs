@@ -137,6 +137,7 @@ pub(crate) fn image_mapping(
     Ok(ImageMapping {
         basis: MappingBasis::Configuration,
         images,
+        missing: Vec::new(),
         plain_http: plain_http(config),
         bake_targets: BTreeSet::new(),
     })

@@ -2,7 +2,7 @@
 //!
 //! It has an image only if the destination has it after the run, at the digest of the report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     image_mapping::{one_destination, plain_http},
@@ -13,24 +13,17 @@ use crate::{
     config::{Config, Entry, Tags},
     discover::{
         FoundUses, Resolution,
-        forms::{ImageMapping, MappedImage, MappingBasis},
+        forms::{ImageMapping, MappedImage, MappingBasis, MissingImage},
     },
     model::{
-        DestinationId, Digest, Host, Platforms, Reference, Repository, Result, TagOrDigest,
+        DestinationId, Digest, Platforms, Reference, Repository, Result, TagOrDigest,
         outcome::{Outcome, Report, Row},
     },
 };
 
-/// The images that files use, and their places at one destination.
-pub(crate) struct UsedMapping {
-    /// Each image that the destination has. One that files name there already has its own name.
-    pub(crate) mapping: ImageMapping,
-    /// The images that the destination does not have.
-    pub(crate) missing: Vec<Reference>,
-}
-
 /// Maps the images of the uses to the destination of this name, or to their only one. Before the run,
-/// which is then `None`, every image counts as mirrored.
+/// which is then `None`, every image counts as mirrored. An image that files name at the destination
+/// already has its own name.
 ///
 /// # Errors
 /// Those of [`one_destination`].
@@ -39,7 +32,7 @@ pub(crate) fn used_mapping(
     found: &FoundUses,
     name: Option<&str>,
     run: Option<&(Report, LockFile)>,
-) -> Result<UsedMapping> {
+) -> Result<ImageMapping> {
     let config = &used.config;
     let targets = used.entries.iter().flat_map(|entry| {
         let mirrored = entry.mirrored.iter().map(|target| target.destination);
@@ -56,36 +49,48 @@ pub(crate) fn used_mapping(
         });
         places.push((entry, place));
     }
-    let own: BTreeSet<&Host> =
-        config.destinations.iter().filter_map(|to| to.registry.host()).collect();
     let (mut images, mut missing) = (Vec::<MappedImage>::new(), Vec::new());
-    let mut indexes: BTreeMap<String, Option<usize>> = BTreeMap::new();
+    // `Err` has the index of a missing image
+    let mut indexes: BTreeMap<String, std::result::Result<usize, usize>> = BTreeMap::new();
     for one in &found.uses {
         let Resolution::Image(source) = &one.image else { continue };
         let index = indexes.entry(source.to_string()).or_insert_with(|| {
-            let image = match own.contains(&source.host) {
+            let found = entry_of(source, &places);
+            let image = match used.is_at_destination(source) {
                 true => Some(mapped(source, source.clone(), None)),
-                false => entry_of(source, &places).and_then(|(entry, place)| {
+                false => found.and_then(|(entry, place)| {
                     Some(mapped(source, place.clone()?, Some((entry, destination?))))
                 }),
             };
-            if image.is_none() {
-                missing.push(source.clone());
+            if let Some(image) = image {
+                images.push(image);
+                return Ok(images.len() - 1);
             }
-            images.extend(image);
-            images.len().checked_sub(1).filter(|at| images[*at].source == *source)
+            let is_sent = found
+                .is_some_and(|(entry, _)| entry.targets().any(|(id, _)| Some(id) == destination));
+            missing.push(MissingImage { source: source.clone(), is_sent, uses: Vec::new() });
+            Err(missing.len() - 1)
         });
-        if let Some(index) = *index {
-            images[index].uses.push(one.place.clone());
-        }
+        let uses = match *index {
+            Ok(at) => &mut images[at].uses,
+            Err(at) => &mut missing[at].uses,
+        };
+        uses.push(one.place.clone());
     }
-    let mapping = ImageMapping {
+    Ok(ImageMapping {
         basis: MappingBasis::Uses,
         images,
+        missing,
         plain_http: plain_http(config),
         bake_targets: found.bake_targets.iter().cloned().collect(),
-    };
-    Ok(UsedMapping { mapping, missing })
+    })
+}
+
+impl UsedImages {
+    /// Returns `true` if the registry of the image is that of a destination.
+    pub(crate) fn is_at_destination(&self, image: &Reference) -> bool {
+        self.config.destinations.iter().any(|to| to.registry.host() == Some(&image.host))
+    }
 }
 
 /// An image without uses. One at the destination has no entry.

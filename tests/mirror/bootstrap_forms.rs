@@ -187,6 +187,49 @@ fn a_command_line_whose_outputs_mix_is_refused_before_any_request() {
 }
 
 #[test]
+fn a_form_overwrites_neither_its_input_nor_a_configuration() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let destination = format!("[[destination]]\nregistry = \"{REGISTRY}\"\nprefix = \"m\"\n");
+    let files = [
+        ("compose.yaml", "services: {web: {image: \"registry.k8s.io/pause:3.10\"}}\n"),
+        ("z.Dockerfile", "FROM registry.k8s.io/pause:${V:-3.10}\n"),
+        ("open.Dockerfile", "ARG BASE\nFROM $BASE\n"),
+        ("mirror.toml", &destination),
+        ("into.toml", &destination),
+    ];
+    write(home, &files);
+    symlink("compose.yaml", home.join("link")).unwrap();
+    for options in [
+        "compose.yaml --emit compose=compose.yaml",
+        "compose.yaml --emit env=./link",
+        "z.Dockerfile --emit env=z.Dockerfile --write",
+        "open.Dockerfile --ignore-unresolved --emit env=open.Dockerfile",
+        "z.Dockerfile --emit map=mirror.toml",
+        "z.Dockerfile --emit map=./into.toml --into into.toml",
+        // FILE is not changed before the paths are known to be right
+        "z.Dockerfile --emit map=missing/map.json --into into.toml",
+        "z.Dockerfile --emit map=new.toml --into new.toml",
+    ] {
+        let ended = bootstrap(home, options);
+        assert_eq!(ended.status, Some(2), "{options}: {}", ended.talk);
+        assert!(ended.talk.contains("hint: name a"), "{options}: {}", ended.talk);
+    }
+    for (name, text) in files {
+        assert_eq!(read(home, name), text);
+    }
+    assert!(!home.join("state").exists() && !home.join("new.toml").exists());
+    // the forms of the first run are read by the second, and replaced
+    let forms = ["compose=compose.override.yaml", "kustomize=kustomization.yaml", "map=map.json"];
+    let forms: String = forms.iter().map(|form| format!(" --emit {form}")).collect();
+    for _ in 0..2 {
+        let ended = bootstrap(home, &format!("--ignore-unresolved{forms}"));
+        assert_eq!(ended.status, Some(0), "{}", ended.talk);
+        assert!(read(home, "compose.override.yaml").contains("/m/pause:3.10@sha256:"));
+    }
+}
+
+#[test]
 fn an_image_that_was_not_mirrored_is_in_no_form_and_the_others_are() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
@@ -256,6 +299,7 @@ fn a_reference_that_a_form_cannot_express_is_named_and_the_exit_status_is_1() {
     write(home, &[("Dockerfile", text)]);
     let ended = bootstrap(home, "--write");
     assert_eq!(ended.status, Some(1), "{}", ended.talk);
+    assert!(ended.talk.contains("with digests of the sandbox's own images"), "{}", ended.talk);
     let reason = "registry.k8s.io/pause:3.10 at Dockerfile:2 is written with variables";
     assert!(ended.talk.contains(reason), "{}", ended.talk);
     let edited = read(home, "Dockerfile");
@@ -295,6 +339,29 @@ fn a_form_of_images_with_several_destinations_names_the_chosen_one() {
     let chosen = run(home, &[&arguments[..], &["--destination=b"]].concat());
     assert_eq!(chosen.status, Some(0), "{}", chosen.talk);
     assert!(chosen.out.starts_with(&format!("ECR_MIRROR_PAUSE={REGISTRY}/b/pause:3.10@sha256:")));
+    // an image that the configuration mirrors to the other one only
+    let images =
+        "[images]\n\"registry.k8s.io/pause\" = { tags = [\"3.10\"], destinations = [\"a\"] }\n";
+    let configuration = destination("a") + &destination("b") + images;
+    let dockerfile = "FROM registry.k8s.io/pause:3.10\nFROM alpine:3.20\n";
+    write(home, &[("Dockerfile", dockerfile), ("mirror.toml", &configuration)]);
+    let partial = run(home, &[&arguments[..], &["--destination=b"]].concat());
+    assert_eq!(partial.status, Some(1), "{}", partial.talk);
+    assert!(partial.out.starts_with("ECR_MIRROR_ALPINE="), "{}", partial.out);
+    let reason = "pause:3.10 is omitted: the configuration mirrors it to other destinations only";
+    assert!(partial.talk.contains(reason), "{}", partial.talk);
+    write(
+        home,
+        &[(
+            "mirror.toml",
+            &format!("{configuration}[registry.\"docker.io\"]\nreserve_pulls = 97\n"),
+        )],
+    );
+    write(home, &[("Dockerfile", "FROM postgres:17\nFROM postgres:16\n")]);
+    let deferred =
+        run(home, &[&arguments[..], &["--destination=a", "--platform=linux/amd64"]].concat());
+    assert_eq!(deferred.status, Some(3), "a deferred image is not a failure: {}", deferred.talk);
+    assert!(deferred.talk.contains("postgres:16 is omitted: the destination does not have it"));
 }
 
 #[test]

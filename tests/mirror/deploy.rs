@@ -1,7 +1,7 @@
 //! Tests the files of `deploy/`, the action and the documents: the program accepts every command line
 //! in them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use clap::{CommandFactory, Parser};
 use ecr_mirror::{cli::Cli, config::Config};
@@ -109,4 +109,39 @@ fn the_configuration_of_the_cron_job_is_valid() {
     let text = fs::read_to_string(folder.join("mirror.toml")).unwrap();
     let config = Config::parse("mirror.toml", &text, &folder, &|_| None).unwrap();
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn the_scripts_for_builds_read_what_the_build_reads() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    for program in ["aws", "docker", "buildah", "ecr-mirror"] {
+        let path = home.join(program);
+        let script = "#!/bin/sh\necho \"${0##*/} $*\" >>log\n";
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", home.display(), std::env::var("PATH").unwrap());
+    let cases = [
+        ("", "Dockerfile"),
+        ("-t app --no-cache", "Dockerfile"),
+        ("--build-arg V=3.19 --target=run", "Dockerfile --build-arg V=3.19 --target=run"),
+        ("-f a/Dockerfile --build-arg=V=1 -t app", "a/Dockerfile --build-arg=V=1"),
+        ("--target run --file=b.Dockerfile", "b.Dockerfile --target run"),
+    ];
+    for script in ["docker-build", "buildah-build"] {
+        for (arguments, read) in cases {
+            let mut shell = Command::new("bash");
+            shell.arg(root().join("deploy/builds").join(script)).args(arguments.split_whitespace());
+            shell.current_dir(home).env("PATH", &path).env("ECR", "registry").env("TMPDIR", home);
+            let output = shell.output().unwrap();
+            assert!(output.status.success(), "{script} {arguments}: {output:?}");
+            let log = fs::read_to_string(home.join("log")).unwrap();
+            let started = format!("ecr-mirror bootstrap {read} --to registry/mirror --");
+            assert!(log.contains(&started), "{script} {arguments}: {log}");
+            let build = format!(" build {arguments} .\n").replace("  ", " ");
+            assert!(log.ends_with(&build), "{script} {arguments}: {log}");
+            fs::remove_file(home.join("log")).unwrap();
+        }
+    }
 }

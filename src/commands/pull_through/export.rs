@@ -84,7 +84,7 @@ async fn kubernetes(
     file::save_secret(output, "manifest", &manifest.yaml)?;
     let output = output.display();
     screen.tell_lines(|out| {
-        for prefix in &manifest.left_out {
+        for prefix in &manifest.omitted {
             writeln!(out, "skipped `{prefix}`: its `secret_arn` is read only with `--read-secrets`")?;
         }
         let secrets = manifest.secrets.join(", ");

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     FormBody,
-    mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, SpellingPart, UseKind},
+    mapping::{
+        ImageMapping, ImageUse, MappedImage, MappingBasis, MissingImage, SpellingPart, UseKind,
+    },
     rules::source_tag,
 };
 use crate::model::{Host, Reference};
@@ -92,6 +94,21 @@ pub(super) fn uses(mapping: &ImageMapping) -> impl Iterator<Item = (&MappedImage
     images.flat_map(|image| image.uses.iter().map(move |place| (image, place)))
 }
 
+/// The uses of each image that the destination does not have.
+pub(super) fn missing_uses(
+    mapping: &ImageMapping,
+) -> impl Iterator<Item = (&MissingImage, &ImageUse)> {
+    let images = mapping.missing.iter();
+    images.flat_map(|image| image.uses.iter().map(move |place| (image, place)))
+}
+
+impl MissingImage {
+    /// The end of a reason: an image that shares something with this one is omitted.
+    pub(super) fn conflict(&self) -> String {
+        format!("with {}, which the destination does not have", self.source)
+    }
+}
+
 impl ImageUse {
     pub(super) fn place(&self) -> String {
         format!("{}:{}", self.file.display(), self.line)
@@ -102,31 +119,53 @@ impl ImageUse {
     }
 }
 
+/// The build argument that replaces `# syntax=`.
+const SYNTAX: &str = "BUILDKIT_SYNTAX";
+
+/// The build arguments that decide which image the place uses.
+fn arguments(place: &ImageUse) -> Vec<&str> {
+    match place.kind {
+        UseKind::Syntax => vec![SYNTAX],
+        _ if place.is_in_dockerfile() => {
+            place.spelling.parts.iter().filter_map(|part| part.argument.as_deref()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 pub(super) fn build_args(mapping: &ImageMapping) -> FormBody {
-    let (mut arguments, mut left_out) = (BTreeMap::<String, String>::new(), Vec::new());
+    let missing = missing_uses(mapping)
+        .flat_map(|(image, place)| arguments(place).into_iter().map(move |name| (name, image)));
+    let missing: BTreeMap<&str, &MissingImage> = missing.collect();
+    let (mut arguments, mut omitted) = (BTreeMap::<String, String>::new(), Vec::new());
     for (image, place) in uses(mapping) {
         let argument = match place.kind {
-            UseKind::Syntax => Some(("BUILDKIT_SYNTAX".to_owned(), image.destination.to_string())),
+            UseKind::Syntax => Some((SYNTAX.to_owned(), image.destination.to_string())),
             _ if place.is_in_dockerfile() => argument(image, &place.spelling.parts),
             _ => continue,
         };
         let at = place.place();
         match argument {
-            None => left_out.push(image.left_out(format!(
+            None => omitted.push(image.omitted(format!(
                 "at {at} has no build argument for its registry or for the whole reference"
             ))),
-            Some((name, value)) => match arguments.get(&name) {
-                Some(other) if *other != value => {
+            Some((name, value)) => match (missing.get(name.as_str()), arguments.get(&name)) {
+                (Some(missing), _) => {
+                    let conflict = missing.conflict();
+                    let reason = format!("at {at} shares the build argument `{name}` {conflict}");
+                    omitted.push(image.omitted(reason));
+                }
+                (None, Some(other)) if *other != value => {
                     let reason =
                         format!("at {at} needs `{name}={value}`, and another image `{other}`");
-                    left_out.push(image.left_out(reason));
+                    omitted.push(image.omitted(reason));
                 }
-                _ => drop(arguments.insert(name, value)),
+                (None, _) => drop(arguments.insert(name, value)),
             },
         }
     }
     let lines = arguments.iter().map(|(name, value)| format!("--build-arg {name}={value}\n"));
-    FormBody::one(lines.collect(), left_out)
+    FormBody::one(lines.collect(), omitted)
 }
 
 /// The argument that starts the reference, and the value that makes it name the mirror.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{
-    FormBody, LeftOut,
-    contexts::{familiar_name, uses},
-    mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, UseKind},
+    FormBody, OmittedImage,
+    contexts::{familiar_name, missing_uses, uses},
+    mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, MissingImage, UseKind},
     rules::{by_repository, source_tag},
 };
 use crate::model::{Host, Platforms, Reference};
@@ -57,10 +57,10 @@ struct KustomizeImage {
 /// Source: the Kustomize reference, `images` and components. An entry applies to every tag of its
 /// name, and only to this spelling of it.
 pub(super) fn kustomize(mapping: &ImageMapping) -> FormBody {
-    let mut left_out = Vec::new();
+    let mut omitted = Vec::new();
     let images = match mapping.basis {
-        MappingBasis::Configuration => of_repositories(mapping, &mut left_out),
-        MappingBasis::Uses => of_spellings(mapping, &mut left_out),
+        MappingBasis::Configuration => of_repositories(mapping, &mut omitted),
+        MappingBasis::Uses => of_spellings(mapping, &mut omitted),
     };
     let mut text =
         "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nimages:".to_owned();
@@ -72,19 +72,19 @@ pub(super) fn kustomize(mapping: &ImageMapping) -> FormBody {
             text += &format!("  {key}: {}\n", quoted(&value));
         }
     }
-    FormBody::one(text, left_out)
+    FormBody::one(text, omitted)
 }
 
 /// The usual spellings of each repository, with the written tag.
-fn of_repositories(mapping: &ImageMapping, left_out: &mut Vec<LeftOut>) -> Vec<KustomizeImage> {
+fn of_repositories(mapping: &ImageMapping, omitted: &mut Vec<OmittedImage>) -> Vec<KustomizeImage> {
     let mut images = Vec::new();
     for rule in by_repository(mapping) {
         let others = rule.others.iter();
-        left_out.extend(others.map(|(image, change)| image.left_out(change.reason())));
+        omitted.extend(others.map(|(image, change)| image.omitted(change.reason())));
         let Some(image) = rule.fitting.first() else { continue };
         if let Some(intruder) = rule.intruder {
             let reason = format!("shares `{}` in the mirror with {}", rule.to, intruder.source);
-            left_out.extend(rule.fitting.iter().map(|image| image.left_out(reason.clone())));
+            omitted.extend(rule.fitting.iter().map(|image| image.omitted(reason.clone())));
             continue;
         }
         let entry = |name| KustomizeImage { name, to: rule.to.clone(), tag: None, digest: None };
@@ -104,7 +104,7 @@ fn spellings(reference: &Reference) -> BTreeSet<String> {
 }
 
 /// The spellings in manifests. One that has one image is pinned.
-fn of_spellings(mapping: &ImageMapping, left_out: &mut Vec<LeftOut>) -> Vec<KustomizeImage> {
+fn of_spellings(mapping: &ImageMapping, omitted: &mut Vec<OmittedImage>) -> Vec<KustomizeImage> {
     let mut names: BTreeMap<String, Vec<&MappedImage>> = BTreeMap::new();
     for (image, place) in uses(mapping).filter(|(_, place)| place.kind == UseKind::Kubernetes) {
         let images = names.entry(name_of(&place.spelling.expanded()).to_owned()).or_default();
@@ -112,8 +112,18 @@ fn of_spellings(mapping: &ImageMapping, left_out: &mut Vec<LeftOut>) -> Vec<Kust
             images.push(image);
         }
     }
+    let is_kubernetes = |(_, place): &(&MissingImage, &ImageUse)| place.kind == UseKind::Kubernetes;
+    let missing = missing_uses(mapping).filter(is_kubernetes);
+    let missing: BTreeMap<String, &MissingImage> = missing
+        .map(|(image, place)| (name_of(&place.spelling.expanded()).to_owned(), image))
+        .collect();
     let mut entries = Vec::new();
     for (name, images) in names {
+        if let Some(missing) = missing.get(&name) {
+            let reason = format!("shares the name `{name}` {}", missing.conflict());
+            omitted.extend(images.iter().map(|image| image.omitted(reason.clone())));
+            continue;
+        }
         if let [image] = images[..] {
             let tag = image.destination.tag.as_ref().filter(|tag| {
                 image.source.digest.is_none() && tag.as_str() != source_tag(&image.source)
@@ -129,7 +139,7 @@ fn of_spellings(mapping: &ImageMapping, left_out: &mut Vec<LeftOut>) -> Vec<Kust
         for image in images.iter().filter(|image| !fits(image)) {
             let reason =
                 format!("shares the name `{name}` with other tags, which one entry changes");
-            left_out.push(image.left_out(reason));
+            omitted.push(image.omitted(reason));
         }
         if images.iter().any(|image| fits(&image)) {
             entries.push(KustomizeImage { name, to, tag: None, digest: None });
@@ -146,15 +156,26 @@ pub(super) fn name_of(reference: &str) -> &str {
 }
 
 pub(super) fn compose(mapping: &ImageMapping) -> FormBody {
-    let (mut services, mut left_out) = (BTreeMap::<&str, String>::new(), Vec::new());
+    let missing = missing_uses(mapping).filter_map(|(image, place)| match &place.kind {
+        UseKind::Compose { service } => Some((service.as_str(), image)),
+        _ => None,
+    });
+    let missing: BTreeMap<&str, &MissingImage> = missing.collect();
+    let (mut services, mut omitted) = (BTreeMap::<&str, String>::new(), Vec::new());
     for (image, place) in uses(mapping) {
         let UseKind::Compose { service } = &place.kind else { continue };
+        if let Some(missing) = missing.get(service.as_str()) {
+            let at = place.place();
+            let reason = format!("at {at} shares the service `{service}` {}", missing.conflict());
+            omitted.push(image.omitted(reason));
+            continue;
+        }
         let to = image.destination.to_string();
         match services.get(service.as_str()) {
             Some(other) if *other != to => {
                 let at = place.place();
                 let reason = format!("at {at} is of `{service}`, a service with another image");
-                left_out.push(image.left_out(reason));
+                omitted.push(image.omitted(reason));
             }
             _ => drop(services.insert(service, to)),
         }
@@ -163,34 +184,36 @@ pub(super) fn compose(mapping: &ImageMapping) -> FormBody {
     for (service, image) in services {
         text += &format!("  {}:\n    image: {}\n", quoted(service), quoted(&image));
     }
-    FormBody::one(text, left_out)
+    FormBody::one(text, omitted)
 }
 
 /// `ECR_MIRROR_NAME=reference`. The name is that of the repository. Where several images have it,
-/// each has its tag too, and then its host.
+/// each has its tag too, and then its host. An image that is not mirrored counts, so that the names do
+/// not depend on the result of the run.
 pub(super) fn env(mapping: &ImageMapping) -> FormBody {
     let images = &mapping.images;
-    let candidates: Vec<[String; 3]> = images.iter().map(variable_names).collect();
+    let sources = images.iter().map(|image| &image.source);
+    let sources = sources.chain(mapping.missing.iter().map(|image| &image.source));
+    let candidates: Vec<[String; 3]> = sources.map(variable_names).collect();
     let is_unique = |level: usize, name: &str| {
         candidates.iter().filter(|names| names[level] == name).count() == 1
     };
-    let (mut variables, mut left_out) = (BTreeMap::<&str, String>::new(), Vec::new());
+    let (mut variables, mut omitted) = (BTreeMap::<&str, String>::new(), Vec::new());
     for (image, names) in images.iter().zip(&candidates) {
         let unique = names.iter().enumerate().find(|(level, name)| is_unique(*level, name));
         match unique.filter(|(_, name)| !variables.contains_key(name.as_str())) {
             Some((_, name)) => drop(variables.insert(name, image.destination.to_string())),
             None => {
                 let reason = format!("shares the variable `{}` with another image", names[2]);
-                left_out.push(image.left_out(reason));
+                omitted.push(image.omitted(reason));
             }
         }
     }
     let lines = variables.iter().map(|(name, value)| format!("{name}={value}\n"));
-    FormBody::one(lines.collect(), left_out)
+    FormBody::one(lines.collect(), omitted)
 }
 
-fn variable_names(image: &MappedImage) -> [String; 3] {
-    let source = &image.source;
+fn variable_names(source: &Reference) -> [String; 3] {
     let repository = source.repository.as_str();
     let short = repository.strip_prefix("library/").unwrap_or(repository);
     let at = match &source.digest {

@@ -10,6 +10,9 @@ pub struct ImageMapping {
     pub basis: MappingBasis,
     /// At most one for each source.
     pub images: Vec<MappedImage>,
+    /// Those that files use, and that the destination does not have. Empty for
+    /// [`MappingBasis::Configuration`].
+    pub missing: Vec<MissingImage>,
     /// The destination hosts that speak plain HTTP, besides loopback hosts.
     pub plain_http: BTreeSet<Host>,
     /// The targets of the bake files that were read.
@@ -36,6 +39,15 @@ pub struct MappedImage {
     pub platforms: Platforms,
     pub is_cached: bool,
     /// Empty for [`MappingBasis::Configuration`].
+    pub uses: Vec<ImageUse>,
+}
+
+/// An image that no form may change, also where another image has the same name or argument.
+#[derive(Debug, Clone)]
+pub struct MissingImage {
+    pub source: Reference,
+    /// `false` if the configuration mirrors it to other destinations only.
+    pub is_sent: bool,
     pub uses: Vec<ImageUse>,
 }
 

@@ -1,6 +1,6 @@
 //! The forms that make a build use the mirror, each a pure function of one [`ImageMapping`].
 //!
-//! A form never names an image that the mapping lacks. A mapping that a form cannot express is
+//! A form never names an image that the mapping lacks, nor changes a build's use of it. A mapping that a form cannot express is
 //! omitted and named. A form that could serve one registry's image for another's is refused.
 //! [`docs/builds.md`](../../../docs/builds.md) describes them for users.
 
@@ -18,7 +18,10 @@ mod tests;
 use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr};
 
 pub use self::{
-    mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, Spelling, SpellingPart, UseKind},
+    mapping::{
+        ImageMapping, ImageUse, MappedImage, MappingBasis, MissingImage, Spelling, SpellingPart,
+        UseKind,
+    },
     rewrite::{Edit, RewrittenFile, dockerfiles, rewrite, syntax_lines},
 };
 use crate::model::{Error, Host, Kind, NameError, Reference, Result};
@@ -154,7 +157,7 @@ pub struct EmittedForm {
     pub files: Vec<EmittedFile>,
     /// The builders and the login that the form requires, for stderr. Empty if the text has them.
     pub notes: Vec<String>,
-    pub left_out: Vec<LeftOut>,
+    pub omitted: Vec<OmittedImage>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,13 +169,13 @@ pub struct EmittedFile {
 
 /// An image that a form does not cover.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct OmittedImage {
     pub source: Reference,
     /// A clause without a subject: "has another tag in the mirror".
     pub reason: String,
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for OmittedImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.source, self.reason)
     }
@@ -188,12 +191,12 @@ impl EmittedForm {
 /// The body of a form before its notes are added.
 struct FormBody {
     files: Vec<EmittedFile>,
-    left_out: Vec<LeftOut>,
+    omitted: Vec<OmittedImage>,
 }
 
 impl FormBody {
-    fn one(text: String, left_out: Vec<LeftOut>) -> Self {
-        Self { files: vec![EmittedFile { path: None, text }], left_out }
+    fn one(text: String, omitted: Vec<OmittedImage>) -> Self {
+        Self { files: vec![EmittedFile { path: None, text }], omitted }
     }
 }
 
@@ -223,7 +226,7 @@ pub fn emit(form: BuildForm, mapping: &ImageMapping) -> Result<EmittedForm> {
         BuildForm::Compose => manifests::compose(mapping),
         BuildForm::Env => manifests::env(mapping),
     };
-    let FormBody { mut files, left_out } = body;
+    let FormBody { mut files, omitted } = body;
     let mut notes = notes::notes(form, &destination_hosts(mapping));
     if form.has_comments() {
         let comments: String = notes.drain(..).map(|note| format!("# {note}\n")).collect();
@@ -233,7 +236,7 @@ pub fn emit(form: BuildForm, mapping: &ImageMapping) -> Result<EmittedForm> {
             file.text = format!("{path}{comments}\n{}", file.text);
         }
     }
-    Ok(EmittedForm { files, notes, left_out })
+    Ok(EmittedForm { files, notes, omitted })
 }
 
 fn destination_hosts(mapping: &ImageMapping) -> BTreeSet<&Host> {

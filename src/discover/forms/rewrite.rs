@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    LeftOut,
-    contexts::uses,
+    OmittedImage,
+    contexts::{missing_uses, uses},
     manifests::name_of,
     mapping::{ImageMapping, ImageUse, MappedImage, SpellingPart, UseKind},
 };
@@ -19,7 +19,7 @@ pub struct RewrittenFile {
     pub bytes: Vec<u8>,
     /// In the order of the file.
     pub edits: Vec<Edit>,
-    pub left_out: Vec<LeftOut>,
+    pub omitted: Vec<OmittedImage>,
 }
 
 /// A reference that was replaced.
@@ -61,8 +61,7 @@ pub fn rewrite(bytes: &[u8], file: &Path, mapping: &ImageMapping) -> Result<Rewr
     for (image, place) in uses(mapping).filter(|(_, place)| is_here(place)) {
         places.entry(place.spelling.span.start).or_default().push((image, place));
     }
-    let mut rewritten =
-        RewrittenFile { bytes: Vec::new(), edits: Vec::new(), left_out: Vec::new() };
+    let mut rewritten = RewrittenFile { bytes: Vec::new(), edits: Vec::new(), omitted: Vec::new() };
     let mut end = 0;
     for uses in places.into_values() {
         let (image, place) = uses[0];
@@ -77,7 +76,13 @@ pub fn rewrite(bytes: &[u8], file: &Path, mapping: &ImageMapping) -> Result<Rewr
         let texts = uses.iter().map(|(image, place)| replacement(image, &place.spelling.parts));
         let mut texts: Vec<Option<String>> = texts.collect();
         texts.dedup();
-        if let [Some(to)] = &texts[..] {
+        let is_same = |other: &ImageUse| is_here(other) && other.spelling.span.start == span.start;
+        let missing = missing_uses(mapping).find(|(_, other)| is_same(other));
+        if let Some((missing, _)) = missing {
+            rewritten.bytes.extend_from_slice(written.as_bytes());
+            let reason = format!("shares {} {}", place.place(), missing.conflict());
+            rewritten.omitted.push(image.omitted(reason));
+        } else if let [Some(to)] = &texts[..] {
             rewritten.bytes.extend_from_slice(to.as_bytes());
             rewritten.edits.push(Edit { line: place.line, from: written, to: to.clone() });
         } else {
@@ -86,7 +91,7 @@ pub fn rewrite(bytes: &[u8], file: &Path, mapping: &ImageMapping) -> Result<Rewr
                 "at {} is written with variables: set the default of its `ARG`",
                 place.place()
             );
-            rewritten.left_out.push(image.left_out(reason));
+            rewritten.omitted.push(image.omitted(reason));
         }
     }
     rewritten.bytes.extend_from_slice(&bytes[end..]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    LeftOut,
+    OmittedImage,
     mapping::{ImageMapping, MappedImage},
 };
 use crate::model::{Error, Host, Kind, Reference, Result, Tag};
@@ -23,8 +23,8 @@ impl MappedImage {
         self.source_name() == self.destination_name()
     }
 
-    pub(super) fn left_out(&self, reason: impl Into<String>) -> LeftOut {
-        LeftOut { source: self.source.clone(), reason: reason.into() }
+    pub(super) fn omitted(&self, reason: impl Into<String>) -> OmittedImage {
+        OmittedImage { source: self.source.clone(), reason: reason.into() }
     }
 
     /// The change of tag or digest that a rule for names cannot make.
@@ -156,8 +156,8 @@ impl HostRule<'_> {
 ///
 /// # Errors
 /// If a rule would serve the image of another host: a mirror answers for every path of its host.
-pub(super) fn by_host(mapping: &ImageMapping) -> Result<(Vec<HostRule<'_>>, Vec<LeftOut>)> {
-    let mut left_out = Vec::new();
+pub(super) fn by_host(mapping: &ImageMapping) -> Result<(Vec<HostRule<'_>>, Vec<OmittedImage>)> {
+    let mut omitted = Vec::new();
     let mut groups: BTreeMap<&Host, Vec<(&MappedImage, &str)>> = BTreeMap::new();
     for image in mapping.images.iter().filter(|image| !image.is_in_place()) {
         let repository = image.destination.repository.as_str();
@@ -168,8 +168,8 @@ pub(super) fn by_host(mapping: &ImageMapping) -> Result<(Vec<HostRule<'_>>, Vec<
                 let prefix = prefix.trim_end_matches('/');
                 groups.entry(&image.source.host).or_default().push((image, prefix));
             }
-            (Some(_), Some(change)) => left_out.push(image.left_out(change.reason())),
-            (None, _) => left_out.push(image.left_out("has another repository in the mirror")),
+            (Some(_), Some(change)) => omitted.push(image.omitted(change.reason())),
+            (None, _) => omitted.push(image.omitted("has another repository in the mirror")),
         }
     }
     let mut rules = Vec::new();
@@ -180,7 +180,7 @@ pub(super) fn by_host(mapping: &ImageMapping) -> Result<(Vec<HostRule<'_>>, Vec<
         let common = most_common(images.iter().map(place));
         let fits = |image: &&(&MappedImage, &str)| Some(place(image)) == common;
         for (image, _) in images.iter().filter(|image| !fits(image)) {
-            left_out.push(image.left_out(Change::Name.reason()));
+            omitted.push(image.omitted(Change::Name.reason()));
         }
         let Some((image, prefix)) = images.iter().find(fits) else { continue };
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
@@ -196,7 +196,7 @@ pub(super) fn by_host(mapping: &ImageMapping) -> Result<(Vec<HostRule<'_>>, Vec<
             return Err(shared(rule, image));
         }
     }
-    Ok((rules, left_out))
+    Ok((rules, omitted))
 }
 
 fn shared(rule: &HostRule<'_>, image: &MappedImage) -> Error {

@@ -33,9 +33,16 @@ fn mapping(basis: MappingBasis, images: Vec<MappedImage>) -> ImageMapping {
     ImageMapping {
         basis,
         images,
+        missing: Vec::new(),
         plain_http: BTreeSet::default(),
         bake_targets: BTreeSet::default(),
     }
+}
+
+/// An image that the destination does not have.
+fn missing(source: &str, kind: UseKind, spelling: Spelling) -> MissingImage {
+    let MappedImage { source, uses, .. } = used(source, "m/x", kind, spelling);
+    MissingImage { source, is_sent: true, uses }
 }
 
 fn configured(images: Vec<MappedImage>) -> ImageMapping {
@@ -191,7 +198,7 @@ fn no_form_serves_the_image_of_one_registry_as_that_of_another() {
         assert!(error.remedy().unwrap().contains("{registry}/{repository}"), "{error:?}");
     }
     for form in [BuildForm::RegistriesConf, BuildForm::Kustomize] {
-        assert_eq!(emitted(form, &mapping).left_out.len(), 2, "{form}");
+        assert_eq!(emitted(form, &mapping).omitted.len(), 2, "{form}");
     }
     // a nested prefix is shared as well
     let nested = configured(vec![image("a/b:1", "m/a/b:1"), image("quay.io/c:1", "m/quay/c:1")]);
@@ -235,9 +242,9 @@ fn registries_conf_redirects_mirrored_repositories_and_blocks_their_hosts() {
             case("ghcr.io/c/d:1", ""),
         ],
     );
-    let left_out: Vec<String> = form.left_out.iter().map(ToString::to_string).collect();
-    assert_eq!(left_out.len(), 2, "{left_out:?}");
-    assert!(left_out[0].contains("another tag") && left_out[1].contains("another digest"));
+    let omitted: Vec<String> = form.omitted.iter().map(ToString::to_string).collect();
+    assert_eq!(omitted.len(), 2, "{omitted:?}");
+    assert!(omitted[0].contains("another tag") && omitted[1].contains("another digest"));
     assert!(conf.contains("buildah login") && form.notes.is_empty(), "{conf}");
 }
 
@@ -251,7 +258,7 @@ fn a_mirror_per_host_has_the_url_that_its_client_accepts() {
     let form = emitted(BuildForm::HostsToml, &mapping);
     let paths: Vec<_> = form.files.iter().map(|file| file.path.clone().unwrap()).collect();
     assert_eq!(paths, [Path::new("docker.io/hosts.toml"), Path::new("quay.io/hosts.toml")]);
-    assert_eq!(form.left_out.len(), 1);
+    assert_eq!(form.omitted.len(), 1);
     let hosts: toml::Table = form.files[0].text.parse().unwrap();
     let url = format!("https://{ECR}/v2/m/docker.io");
     assert_eq!(hosts["server"].as_str(), Some(url.as_str()), "nothing falls back to upstream");
@@ -314,7 +321,7 @@ fn build_arguments_replace_a_whole_reference_or_its_registry() {
          --build-arg REGISTRY={ECR}/m\n"
     );
     assert_eq!(form.text(), expected);
-    assert_eq!(form.left_out.len(), 1, "the version of golang is no registry");
+    assert_eq!(form.omitted.len(), 1, "the version of golang is no registry");
 }
 
 #[test]
@@ -367,11 +374,11 @@ fn a_place_with_several_images_is_edited_only_if_one_text_fits_all_of_them() {
     let edited = rewrite(bytes, Path::new("Dockerfile"), &mapping).unwrap();
     let expected = format!("FROM $BASE\nFROM {ECR}/m/library/alpine:$V\n");
     assert_eq!(String::from_utf8(edited.bytes).unwrap(), expected);
-    assert_eq!((edited.edits.len(), edited.left_out.len()), (1, 1));
+    assert_eq!((edited.edits.len(), edited.omitted.len()), (1, 1));
     // one of them is elsewhere in the mirror
     mapping.images[0].destination = format!("{ECR}/other/alpine:3.19").parse().unwrap();
     let edited = rewrite(bytes, Path::new("Dockerfile"), &mapping).unwrap();
-    assert_eq!((&edited.bytes[..], edited.left_out.len()), (&bytes[..], 2));
+    assert_eq!((&edited.bytes[..], edited.omitted.len()), (&bytes[..], 2));
 }
 
 #[test]
@@ -382,7 +389,7 @@ fn a_file_that_names_the_mirror_already_refuses_no_form_for_the_others() {
         image("alpine:3.20", "m/library/alpine:3.20"),
     ]);
     for form in [BuildForm::HostsToml, BuildForm::Buildkitd, BuildForm::RegistriesConf] {
-        assert_eq!(emitted(form, &mapping).left_out, [], "{form}");
+        assert_eq!(emitted(form, &mapping).omitted, [], "{form}");
     }
     let policy = emitted(BuildForm::SourcePolicy, &mapping).text();
     assert_eq!(evaluated(&policy, &own), Some(own));
@@ -411,13 +418,112 @@ fn manifests_services_and_variables_name_the_mirror() {
     let compose = emitted(BuildForm::Compose, &mapping);
     let service = format!("services:\n  \"web\":\n    image: \"{ECR}/m/library/redis:7\"\n");
     assert!(compose.text().ends_with(&service), "{compose:?}");
-    assert_eq!(compose.left_out.len(), 1, "one service has two images");
+    assert_eq!(compose.omitted.len(), 1, "one service has two images");
     let env = emitted(BuildForm::Env, &mapping).text();
     let expected = format!(
         "ECR_MIRROR_NGINX={ECR}/m/library/nginx:1.27@{pin}\n\
          ECR_MIRROR_REDIS_6={ECR}/m/library/redis:6\nECR_MIRROR_REDIS_7={ECR}/m/library/redis:7\n"
     );
     assert_eq!(env, expected);
+}
+
+/// Asserts that the form omits its only image, whose name or argument a missing one has too.
+#[track_caller]
+fn assert_omits(form: BuildForm, mapping: &ImageMapping, reason: &str) {
+    let form = emitted(form, mapping);
+    assert!(!form.text().contains(&format!("{ECR}/m/")), "{}", form.text());
+    assert_eq!(form.omitted.len(), 1, "{form:?}");
+    let shown = form.omitted[0].to_string();
+    assert!(shown.contains(reason) && shown.contains("does not have"), "{shown}");
+}
+
+#[test]
+fn a_manifest_keeps_a_name_that_an_image_without_a_copy_has_too() {
+    let spelled = |text| Spelling::literal(0, text);
+    let mut mapping = uses(vec![used(
+        "postgres:17",
+        "m/library/postgres:17",
+        UseKind::Kubernetes,
+        spelled("postgres:17"),
+    )]);
+    let deferred = missing("postgres:16", UseKind::Kubernetes, spelled("postgres:16"));
+    mapping.missing.push(deferred);
+    let reason = "postgres:17 shares the name `postgres` with docker.io/library/postgres:16";
+    assert_omits(BuildForm::Kustomize, &mapping, reason);
+    // another spelling is another name
+    mapping.missing[0].uses[0].spelling = spelled("docker.io/library/postgres:16");
+    assert!(emitted(BuildForm::Kustomize, &mapping).omitted.is_empty());
+    let env = emitted(BuildForm::Env, &mapping).text();
+    let expected = format!("ECR_MIRROR_POSTGRES_17={ECR}/m/library/postgres:17\n");
+    assert_eq!(env, expected, "the name is that of a run that mirrors both");
+}
+
+#[test]
+fn a_service_keeps_its_image_if_another_of_its_name_has_no_copy() {
+    let spelled = |text| Spelling::literal(0, text);
+    let service = UseKind::Compose { service: "db".to_owned() };
+    let image = used("redis:7", "m/library/redis:7", service.clone(), spelled("redis:7"));
+    let mut mapping = uses(vec![image]);
+    mapping.missing.push(missing("valkey:8", service, spelled("valkey:8")));
+    assert_omits(BuildForm::Compose, &mapping, "shares the service `db` with");
+}
+
+#[test]
+fn no_build_argument_changes_an_image_without_a_copy() {
+    let spelled = |parts| Spelling { span: 0..0, parts };
+    let from = |value| spelled(vec![variable("$BASE", value)]);
+    let mut mapping = uses(vec![used(
+        "memcached:1.6",
+        "m/library/memcached:1.6",
+        UseKind::From,
+        from("memcached:1.6"),
+    )]);
+    mapping.missing.push(missing("debian:12", UseKind::From, from("debian:12")));
+    let reason = "shares the build argument `BASE` with docker.io/library/debian:12";
+    assert_omits(BuildForm::BuildArgs, &mapping, reason);
+    let parts = vec![literal("debian:"), variable("$BASE", "12")];
+    mapping.missing[0].uses[0].spelling = spelled(parts);
+    assert_omits(BuildForm::BuildArgs, &mapping, reason);
+
+    let syntax = |text| Spelling::literal(0, text);
+    let (one, other) = ("docker/dockerfile:1", "docker/dockerfile:1-labs");
+    let mut mapping = uses(vec![used(one, "m/docker/dockerfile:1", UseKind::Syntax, syntax(one))]);
+    mapping.missing.push(missing(other, UseKind::Syntax, syntax(other)));
+    assert_omits(BuildForm::BuildArgs, &mapping, "`BUILDKIT_SYNTAX`");
+}
+
+#[test]
+fn a_place_of_a_dockerfile_is_kept_if_one_of_its_images_has_no_copy() {
+    let bytes = b"FROM busybox:$V\n";
+    let place = |version| Spelling {
+        span: 5..15,
+        parts: vec![literal("busybox:"), variable("$V", version)],
+    };
+    let mut mapping =
+        uses(vec![used("busybox:1", "m/library/busybox:1", UseKind::From, place("1"))]);
+    let file = Path::new("Dockerfile");
+    assert_eq!(rewrite(bytes, file, &mapping).unwrap().edits.len(), 1);
+    mapping.missing.push(missing("busybox:2", UseKind::From, place("2")));
+    let rewritten = rewrite(bytes, file, &mapping).unwrap();
+    assert_eq!(rewritten.bytes, bytes);
+    let reason = rewritten.omitted[0].to_string();
+    assert!(reason.contains("Dockerfile:1 with docker.io/library/busybox:2"), "{reason}");
+}
+
+#[test]
+fn registries_conf_blocks_the_registry_of_an_image_without_a_copy() {
+    let spelling = Spelling::literal(0, "ghcr.io/a/b:1");
+    let mut mapping = uses(vec![image("redis:7", "m/library/redis:7")]);
+    mapping.missing.push(missing("ghcr.io/a/b:1", UseKind::From, spelling));
+    let conf = emitted(BuildForm::RegistriesConf, &mapping).text();
+    assert_pulls(
+        |name| located(&conf, name),
+        [
+            case("docker.io/library/redis:7", "m/library/redis:7"),
+            case("docker.io/library/busybox:1", ""),
+            case("ghcr.io/a/b:1", ""),
+        ],
+    );
 }
 
 #[test]
