@@ -29,7 +29,7 @@ const FILTERED: &str = "platforms = [\"linux/amd64\"]\nattestations = \"drop\"\n
 pub(crate) enum Verb<'a> {
     Sync,
     Plan,
-    /// Of the files below this directory.
+    /// `bootstrap` of the files below this directory.
     Bootstrap(&'a Path),
 }
 

@@ -52,7 +52,7 @@ pub enum ShardChoice {
     Auto(Option<NonZeroU32>),
 }
 
-/// How the shards use Docker Hub's pull limit.
+/// The shards' use of Docker Hub's pull limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ShardPulls {
     /// The shards have one address or account in common.

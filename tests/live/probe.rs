@@ -33,7 +33,7 @@ pub(crate) struct Probe {
     pub(crate) ask: for<'a> fn(&'a ProbeRun) -> BoxFuture<'a, Seen>,
 }
 
-/// What a probe touches, and what it needs.
+/// The state that a probe touches, and its needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// Repositories and secrets of its own.
@@ -59,7 +59,7 @@ impl Scope {
     }
 }
 
-/// How the embedded ECR behaves.
+/// The behaviour of the embedded ECR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaves {
     AsAssumed,

@@ -19,7 +19,7 @@ probes! {
         => "InvalidParameterException", otherwise "accept=RegisterPullTimeUpdateExclusion", arn;
 }
 
-/// Whether ECR has recorded a pull of the only image.
+/// Returns `Some` if ECR has recorded a pull of the only image.
 async fn pull(run: &ProbeRun, name: &str) -> Result<Option<String>> {
     let describe = run.api(|ecr| ecr.describe_images().repository_name(name).send()).await?;
     let details = describe.accepted()?;
