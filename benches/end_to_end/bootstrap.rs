@@ -13,7 +13,7 @@ use reqwest::Client;
 use crate::{
     clouds::{self, Verb},
     measure::run,
-    programs::{Counted, Program},
+    programs::{Counted, Program, REGION},
     scenario::{Scenario, Series, Setup, Trial, log, progress},
     server::Server,
     table::{self, Bound, row},
@@ -23,7 +23,6 @@ use crate::{
 pub(crate) const ROLE: &str = "questions";
 const IMAGES: usize = 5;
 const ROUNDS: usize = 15;
-const REGION: &str = "us-east-1";
 
 fn name(number: usize) -> String {
     format!("app-{number}")
@@ -39,17 +38,22 @@ pub(crate) fn run_role(arguments: &[String]) -> Result<()> {
     runtime.block_on(ask(upstream, ecr))
 }
 
-async fn ask(upstream: &str, ecr: &str) -> Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let source = Client::builder().no_proxy().http1_only().build()?;
+/// A client of the embedded ECR at this address.
+pub(crate) fn ecr_client(address: &str) -> aws_sdk_ecr::Client {
     let config = aws_sdk_ecr::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))
         .credentials_provider(Credentials::new("AKIDSANDBOX", "secret", None, None, "bench"))
         .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .endpoint_url(format!("http://{ecr}"))
+        .endpoint_url(format!("http://{address}"))
         .build();
-    let client = aws_sdk_ecr::Client::from_conf(config);
+    aws_sdk_ecr::Client::from_conf(config)
+}
+
+async fn ask(upstream: &str, ecr: &str) -> Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let source = Client::builder().no_proxy().http1_only().build()?;
+    let client = ecr_client(ecr);
     let heads = (0..IMAGES).map(async |number| {
         let repository = format!("registry.example/team/{}", name(number));
         let url = format!("http://{upstream}/v2/{repository}/manifests/v0");
@@ -77,7 +81,7 @@ async fn ask(upstream: &str, ecr: &str) -> Result<()> {
 /// # Errors
 /// If a program or a server fails.
 pub(crate) fn measure(setup: &Setup) -> Result<(String, Vec<Bound>)> {
-    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, "off")?;
+    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, &[])?;
     let (ecr, upstream) = (server.ecr(), server.upstream());
     let config = format!(
         "[[destination]]\nregistry = {ecr:?}\nendpoint_url = \"http://{ecr}\"\n\

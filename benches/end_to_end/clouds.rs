@@ -124,7 +124,7 @@ fn fill(setup: &Setup, configs: &[String], server: &Server) -> Result<()> {
 /// # Errors
 /// If a program or a server fails.
 pub(crate) fn ecr(setup: &Setup) -> Result<(String, Vec<Bound>)> {
-    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, "off")?;
+    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, &[])?;
     let tags = tags(TAGS);
     let (mut rows, mut bounds) = (String::new(), Vec::new());
     // the calls of any run; one tag takes one more call
@@ -170,7 +170,7 @@ pub(crate) fn ecr(setup: &Setup) -> Result<(String, Vec<Bound>)> {
 pub(crate) fn plan(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     const SIZES: [usize; 5] = [250, 500, 1_000, 2_000, 2_500];
     const EACH: usize = 5;
-    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, "off")?;
+    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, &[])?;
     let tags = tags(EACH);
     let images: Vec<String> = (0..SIZES[4] / EACH)
         .map(|number| format!("registry.example/team-{}/app-{number}", number % 20))
@@ -216,7 +216,7 @@ pub(crate) fn scale(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     const EACH: usize = 10;
     /// MiB of a process without images, and KiB of an image.
     const LIMIT: f64 = 24.0 + 4.5 * IMAGES as f64 / 1_024.0;
-    let server = Server::cloud(&setup.empty("cloud")?, "0ms", "off")?;
+    let server = Server::cloud(&setup.empty("cloud")?, "0ms", &[])?;
     let tags = tags(EACH);
     let images = (0..IMAGES / EACH).map(|number| {
         image(&server, &format!("small.example/team-{}/app-{number}", number % 20), &tags, "")
@@ -252,8 +252,10 @@ pub(crate) fn first(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     /// 80 % of the rates: of `PutImage` as configured, of `InitiateLayerUpload` and
     /// `CompleteLayerUpload` as published.
     const PER_SECOND: f64 = 80.0;
+    /// The embedded ECR refuses what exceeds them.
+    const ENFORCED: [&str; 4] = ["--fault", "quotas", "--rate", "put_image=100"];
     let directory = setup.empty("cloud")?;
-    let server = Server::cloud(&directory, &setup.latency, "off")?;
+    let server = Server::cloud(&directory, &setup.latency, &ENFORCED)?;
     let (mut images, mut left) = (Vec::new(), IMAGES);
     for number in 0.. {
         let count = TAGS[number * 7 % TAGS.len()].min(left);
@@ -275,6 +277,7 @@ pub(crate) fn first(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     let seconds = trial.cost.seconds;
     let series = Series { program: Program::Ours, trials: vec![trial] };
     let bounds = vec![
+        Bound::new("first: refused requests", number(&report, "/requests/throttled")?, 0.0),
         Bound::new("first: time ÷ that of its requests and bytes", seconds / bound, 1.3),
         Bound::new("first: wrong tags", table::wrong(&series), 0.0),
     ];
@@ -305,11 +308,11 @@ fn manifests(directory: &Path) -> Result<usize> {
 pub(crate) fn mount(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     let source = setup.source("shared", corpus::shared)?;
     let upstream = Server::plain(&source.directory, &setup.latency)?;
-    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, "on")?;
+    let mounting = ["--blob-mounting", "on"];
+    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, &mounting)?;
     let ecr = server.ecr();
-    let whole = mirror_toml(&source.corpus, upstream.address(), &[ecr]);
-    let registry = format!("registry = {ecr:?}\n");
-    let whole = whole.replace(&registry, &format!("{registry}endpoint_url = \"http://{ecr}\"\n"));
+    let keys = format!("endpoint_url = \"http://{ecr}\"\n");
+    let whole = mirror_toml(&source.corpus, upstream.address(), &[(ecr, &keys)]);
     let fresh = whole.rfind("\n[[image]]").context("there are two images")?;
     run(setup, Verb::Sync, &whole[..fresh], &server)?;
     let (trial, report) = run(setup, Verb::Sync, &whole, &server)?;

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt, stream};
-use reqwest::{Body, Client, Method, Response, header};
+use reqwest::{Body, Certificate, Client, Method, Response, header};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     corpus::{Blob, Corpus, Manifest},
+    https,
     order::{Mount, Order, Work},
 };
 
@@ -34,7 +35,7 @@ const CONCURRENT: usize = 3 * CONNECTIONS;
 /// The role of a child process.
 pub(crate) const ROLE: &str = "copier";
 
-/// Runs the role with the arguments after [`ROLE`]: task, corpus, both addresses.
+/// Runs the role with the arguments after [`ROLE`]: task, corpus, the URLs of both registries.
 ///
 /// # Errors
 /// The first failure.
@@ -61,7 +62,7 @@ pub(crate) fn run_role(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Pushes a new corpus.
+/// Pushes a new corpus to the registry with this URL.
 ///
 /// # Errors
 /// The first failure.
@@ -70,15 +71,16 @@ pub(crate) fn fill(corpus: Corpus, to: &str) -> Result<()> {
     block_on(copier.copy(corpus))
 }
 
-/// Counts the corpus's tags that the registry lacks or has with another digest.
+/// Counts the corpus's tags that the registry lacks or has with another digest. A login is
+/// `user:password` in base64.
 ///
 /// # Errors
 /// If the registry cannot be queried.
-pub(crate) fn count_wrong(corpus: &Corpus, at: &str) -> Result<u64> {
-    let copier = Arc::new(Copier::new(None, at)?);
+pub(crate) fn count_wrong(corpus: &Corpus, at: &str, login: Option<&str>) -> Result<u64> {
+    let copier = Arc::new(Copier { login: login.map(str::to_owned), ..Copier::new(None, at)? });
     block_on(async {
         let tags = corpus.tags().map(|(repository, tag, digest)| {
-            (format!("http://{at}/v2/{repository}/manifests/{tag}"), digest.to_owned())
+            (format!("{at}/v2/{repository}/manifests/{tag}"), digest.to_owned())
         });
         let wrong = AtomicU64::new(0);
         stream::iter(tags)
@@ -102,9 +104,11 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 struct Copier {
     client: Client,
-    /// `None` to make the blobs instead of reading them.
+    /// A URL; `None` to make the blobs instead of reading them.
     from: Option<String>,
+    /// A URL.
     to: String,
+    login: Option<String>,
     source: Arc<Semaphore>,
     destination: Semaphore,
     source_requests: AtomicU64,
@@ -118,13 +122,14 @@ impl Copier {
         let client = Client::builder()
             .no_proxy()
             .http1_only()
-            .tls_certs_only([])
+            .tls_certs_only([Certificate::from_pem(https::CA)?])
             .pool_max_idle_per_host(CONNECTIONS)
             .build()?;
         Ok(Copier {
             client,
             from: from.map(str::to_owned),
             to: to.to_owned(),
+            login: None,
             source: Arc::new(Semaphore::new(CONNECTIONS)),
             destination: Semaphore::new(CONNECTIONS),
             source_requests: AtomicU64::new(0),
@@ -162,9 +167,8 @@ impl Copier {
     async fn check(self: Arc<Self>, corpus: &Corpus) -> Result<()> {
         let from = self.from.clone().unwrap_or_default();
         let check = |side: &str| {
-            let url = |repository: &str, tag: &str| {
-                format!("http://{side}/v2/{repository}/manifests/{tag}")
-            };
+            let url =
+                |repository: &str, tag: &str| format!("{side}/v2/{repository}/manifests/{tag}");
             let tags = corpus.tags();
             let tags: Vec<_> =
                 tags.map(|(name, tag, digest)| (url(name, tag), digest.to_owned())).collect();
@@ -187,7 +191,11 @@ impl Copier {
     async fn head(&self, url: String) -> Result<String> {
         let accept = "application/vnd.oci.image.index.v1+json, \
                       application/vnd.oci.image.manifest.v1+json";
-        let response = self.client.head(url).header(header::ACCEPT, accept).send().await?;
+        let mut request = self.client.head(url).header(header::ACCEPT, accept);
+        if let Some(login) = &self.login {
+            request = request.header(header::AUTHORIZATION, format!("Basic {login}"));
+        }
+        let response = request.send().await?;
         let digest = response.error_for_status()?.headers().get("docker-content-digest").cloned();
         Ok(digest.context("the response has no `Docker-Content-Digest`")?.to_str()?.to_owned())
     }
@@ -195,7 +203,7 @@ impl Copier {
     /// Opens the download and the upload in parallel, then streams one into the other's PUT.
     async fn upload(self: Arc<Self>, blob: Blob) -> Result<()> {
         let repository = blob.repositories.first().context("a repository needs every blob")?;
-        let uploads = format!("http://{}/v2/{repository}/blobs/uploads/", self.to);
+        let uploads = format!("{}/v2/{repository}/blobs/uploads/", self.to);
         let opened = self.push(Method::POST, &uploads, None);
         let (body, session) = futures::try_join!(self.content(repository, &blob), opened)?;
         let location = session.headers().get(header::LOCATION);
@@ -213,7 +221,7 @@ impl Copier {
             )));
         };
         self.source_requests.fetch_add(1, Relaxed);
-        let url = format!("http://{from}/v2/{repository}/blobs/{}", blob.digest);
+        let url = format!("{from}/v2/{repository}/blobs/{}", blob.digest);
         let connection = self.source.clone().acquire_owned().await?;
         let read = self.client.get(url).send().await?.error_for_status()?;
         self.bytes.fetch_add(blob.size, Relaxed);
@@ -222,7 +230,7 @@ impl Copier {
 
     async fn mount(&self, Mount { to, digest, from }: Mount) -> Result<()> {
         let base = &self.to;
-        let url = format!("http://{base}/v2/{to}/blobs/uploads/?mount={digest}&from={from}");
+        let url = format!("{base}/v2/{to}/blobs/uploads/?mount={digest}&from={from}");
         let answer = self.push(Method::POST, &url, None).await?;
         ensure!(answer.status() == 201, "a blob was not mounted");
         Ok(())
@@ -231,7 +239,7 @@ impl Copier {
     async fn put(self: Arc<Self>, manifest: Manifest) -> Result<()> {
         let Manifest { repository, tag, digest, media_type, content } = manifest;
         let at = tag.unwrap_or(digest);
-        let url = format!("http://{}/v2/{repository}/manifests/{at}", self.to);
+        let url = format!("{}/v2/{repository}/manifests/{at}", self.to);
         self.destination_requests.fetch_add(1, Relaxed);
         let _connection = self.destination.acquire().await?;
         let request = self.client.put(url).header(header::CONTENT_TYPE, media_type).body(content);

@@ -1,12 +1,13 @@
-//! Runs the release binary between two registries with a round trip of latency, next to a bare
-//! copier that knows every digest beforehand (the limit) and to other installed mirror tools.
+//! Runs the binary between two registries with a round trip of latency, next to a bare copier that
+//! knows every digest beforehand (the limit) and to other installed mirror tools.
 //!
 //! ```text
 //! cargo bench --bench end_to_end -- main tiny big --runs 3
 //! ```
 //!
-//! Prints a Markdown table and each bound. `--chart FILE` also draws the times as SVG. With `--check`, a broken bound gives exit status 1.
-//! Corpora take 6 GB of memory or disk and are kept for the next run.
+//! Prints a Markdown table and each bound. `--chart FILE` also draws the times as SVG. With
+//! `--check`, a broken bound gives exit status 1. Cargo builds the binary with the profile of the
+//! bench: `--profile dist` measures the shipped one. Corpora take 6 GB of memory or disk and are kept for the next run.
 #![allow(missing_docs, reason = "a bench is not an interface")]
 
 mod bootstrap;
@@ -14,10 +15,12 @@ mod chart;
 mod clouds;
 mod copier;
 mod corpus;
+mod https;
 mod hub;
 mod measure;
 mod order;
 mod programs;
+mod rates;
 mod scenario;
 mod server;
 mod table;
@@ -68,11 +71,14 @@ struct Arguments {
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = env::args().collect();
-    if arguments.get(1).is_some_and(|role| role == copier::ROLE) {
-        return copier::run_role(&arguments[2..]).map(|()| ExitCode::SUCCESS);
-    }
-    if arguments.get(1).is_some_and(|role| role == bootstrap::ROLE) {
-        return bootstrap::run_role(&arguments[2..]).map(|()| ExitCode::SUCCESS);
+    let role: Option<fn(&[String]) -> Result<()>> = match arguments.get(1).map(String::as_str) {
+        Some(copier::ROLE) => Some(copier::run_role),
+        Some(bootstrap::ROLE) => Some(bootstrap::run_role),
+        Some(https::ROLE) => Some(https::run_role),
+        _ => None,
+    };
+    if let Some(run) = role {
+        return run(&arguments[2..]).map(|()| ExitCode::SUCCESS);
     }
     let arguments = Arguments::parse();
     // `cargo test` starts benches without scenarios

@@ -15,8 +15,10 @@ use clap::ValueEnum;
 use crate::{
     copier,
     corpus::{self, Corpus},
+    https::Service,
     measure::{self, Cost},
     programs::{self, Counted, Job, PEERS, Program, Task},
+    rates,
     server::Server,
 };
 
@@ -40,6 +42,10 @@ pub(crate) enum Scenario {
     WarmTiny,
     /// `main` once more, after 5 % of its tags moved
     Changed,
+    /// `main` over TLS on both sides, with blobs on second hosts
+    Tls,
+    /// The same into ECR at its published request rates; takes minutes
+    Rates,
     /// `main`, and `tiny`, into two empty registries at once
     Two,
     /// 300 tags of one repository once more towards ECR, whole and filtered
@@ -61,6 +67,15 @@ pub(crate) enum Scenario {
 impl Scenario {
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+    }
+
+    /// The services behind TLS of both sides; `None` for a plain registry without TLS.
+    fn services(self) -> [Option<Service>; 2] {
+        match self {
+            Self::Tls => [Some(Service::Plain); 2],
+            Self::Rates => [Some(Service::Plain), Some(Service::Ecr)],
+            _ => [None; 2],
+        }
     }
 
     /// The name, and the help text of the command line.
@@ -94,6 +109,8 @@ pub(crate) struct Measured {
     pub(crate) series: Vec<Series>,
     /// Total size of the source's distinct blobs.
     pub(crate) distinct: u64,
+    /// The least seconds for the source's content at ECR's rates.
+    pub(crate) at_rates: f64,
 }
 
 /// The setup of all measurements.
@@ -120,6 +137,15 @@ impl Source {
     }
 }
 
+/// The destination of a trial.
+#[derive(Debug, Default)]
+pub(crate) struct Destination<'a> {
+    /// The directory with its first content; `None` for an empty registry.
+    pub(crate) before: Option<&'a Path>,
+    /// `None` for a plain registry without TLS.
+    pub(crate) service: Option<Service>,
+}
+
 impl Setup {
     /// Measures one scenario.
     ///
@@ -127,7 +153,9 @@ impl Setup {
     /// If a program or a server fails.
     pub(crate) fn measure(&self, scenario: Scenario) -> Result<Measured> {
         let (source, before) = match scenario {
-            Scenario::Main => (self.source("main", || corpus::main(0))?, None),
+            Scenario::Main | Scenario::Tls | Scenario::Rates => {
+                (self.source("main", || corpus::main(0))?, None)
+            }
             Scenario::Tiny => (self.source("tiny", corpus::tiny)?, None),
             Scenario::Big => (self.source("big", corpus::big)?, None),
             Scenario::WarmMain => {
@@ -148,13 +176,20 @@ impl Setup {
         };
         let warm = matches!(scenario, Scenario::WarmMain | Scenario::WarmTiny);
         let task = if warm { Task::Check } else { Task::Copy };
-        let rounds = if before.is_some() { self.rounds.max(SHORT_ROUNDS) } else { self.rounds };
-        // the limit cannot know beforehand which content a change needs
+        let rounds = match scenario {
+            // the rates decide the time
+            Scenario::Rates => 1,
+            _ if before.is_some() => self.rounds.max(SHORT_ROUNDS),
+            _ => self.rounds,
+        };
+        // the limit does not know beforehand which content a change needs, and no rates
         let ours: &[Program] = match scenario {
-            Scenario::Changed => &[Program::Ours],
+            Scenario::Changed | Scenario::Rates => &[Program::Ours],
             _ => &[Program::Limit, Program::Ours],
         };
-        let server = Server::plain(&source.directory, &self.latency)?;
+        let [from, to] = scenario.services();
+        let server = self.serve(from, &source.directory)?;
+        let to = Destination { before: before.as_deref(), service: to };
         let mut series: Vec<Series> = ours
             .iter()
             .chain(PEERS.iter().filter(|peer| peer.is_installed() && self.peer_rounds > 0))
@@ -166,40 +201,70 @@ impl Setup {
                 if is_peer && round >= self.peer_rounds {
                     continue;
                 }
-                let trial = self.trial(series.program, task, &source, &server, before.as_deref());
-                let trial = trial.with_context(|| series.program.name())?;
+                let trial = self.trial(series.program, task, &source, &server, &to);
+                let trial = trial.with_context(|| series.program.name());
+                // a tool that does not cope with refused requests has no time
+                if let (Err(error), true, Scenario::Rates) = (&trial, is_peer, scenario) {
+                    log(&format!("{scenario:?}: {error:#}"));
+                    continue;
+                }
+                let trial = trial?;
                 progress(scenario, series.program, &trial);
                 series.trials.push(trial);
             }
         }
-        Ok(Measured { scenario, series, distinct: source.corpus.bytes() })
+        series.retain(|series| !series.trials.is_empty());
+        let (distinct, at_rates) = (source.corpus.bytes(), rates::seconds(&source.corpus)?);
+        Ok(Measured { scenario, series, distinct, at_rates })
     }
 
-    /// Runs one program once, to a destination with the content of `before`.
+    fn serve(&self, service: Option<Service>, directory: &Path) -> Result<Server> {
+        match service {
+            None => Server::plain(directory, &self.latency),
+            Some(service) => Server::https(service, directory, &self.latency),
+        }
+    }
+
+    /// Runs one program once.
     pub(crate) fn trial(
         &self,
         program: Program,
         task: Task,
         source: &Source,
         server: &Server,
-        before: Option<&Path>,
+        to: &Destination<'_>,
     ) -> Result<Trial> {
         let directory = self.empty("destination")?;
-        if let Some(before) = before {
+        if let Some(before) = to.before {
             copy(before, &directory)?;
         }
-        let destination = Server::temporary(&directory, &self.latency)?;
+        let destination = self.serve(to.service, &directory)?.temporary(&directory);
+        let login = match to.service {
+            Some(Service::Ecr) => Some(rates::prepare(&destination, &source.corpus)?),
+            _ => None,
+        };
         let scratch = self.scratch()?;
+        // forgets the requests of a program that failed
+        server.take_counts()?;
         let job = Job {
             corpus: &source.corpus,
             file: &source.file,
-            from: server.address(),
-            to: destination.address(),
+            from: server,
+            to: &destination,
+            login: login.as_deref(),
             scratch: &scratch,
         };
         let cost = measure::run(&mut program.command(task, &job)?)?;
-        let counted = programs::counted(program, &cost.stdout)?;
-        let wrong = copier::count_wrong(&source.corpus, destination.address())?;
+        let counted = match (server.take_counts()?, destination.take_counts()?) {
+            (Some(from), Some(to)) => Some(Counted {
+                requests: (from.requests, to.requests),
+                bytes: from.bytes,
+                refused: Some(to.refused),
+            }),
+            _ => programs::counted(program, &cost.stdout)?,
+        };
+        let at = format!("http://{}", destination.http_address());
+        let wrong = copier::count_wrong(&source.corpus, &at, login.as_deref())?;
         Ok(Trial { cost, counted, wrong })
     }
 
@@ -233,7 +298,7 @@ impl Setup {
             fs::create_dir_all(&directory)?;
             let corpus = make();
             let text = serde_json::to_vec(&corpus)?;
-            copier::fill(corpus, Server::plain(&directory, "0ms")?.address())?;
+            copier::fill(corpus, &Server::plain(&directory, "0ms")?.url())?;
             // written last: the file marks a complete corpus
             fs::write(&file, text)?;
         }
@@ -252,7 +317,9 @@ pub(crate) fn progress(scenario: Scenario, program: Program, trial: &Trial) {
     let (name, peak) = (program.name(), peak >> 20);
     let counted = trial.counted.map_or(String::new(), |counted| {
         let (source, destination) = counted.requests;
-        format!(", {source} + {destination} requests, {} bytes", counted.bytes)
+        let refused =
+            counted.refused.map_or(String::new(), |refused| format!(", {refused} refused"));
+        format!(", {source} + {destination} requests{refused}, {} bytes", counted.bytes)
     });
     let wrong = trial.wrong;
     log(&format!(

@@ -1,16 +1,20 @@
-//! The registries of both sides: `ecr-mirror sandbox` in separate processes.
+//! The registries of both sides, in separate processes: `ecr-mirror sandbox`, or the role `https` of
+//! the bench.
 //!
 //! No server outlives the bench, and no cold destination outlives its run.
 
 use std::{
     collections::HashMap,
-    fs,
-    io::{BufRead, BufReader},
+    env, fs,
+    io::{BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::Mutex,
 };
 
 use anyhow::{Context as _, Result};
+
+use crate::https::{self, Counts, Service};
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ecr-mirror");
@@ -18,8 +22,11 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ecr-mirror");
 /// A running server.
 pub(crate) struct Server {
     child: Child,
+    stdout: Mutex<BufReader<ChildStdout>>,
     /// The environment that it printed for clients.
     environment: HashMap<String, String>,
+    /// The service behind TLS; `None` for a sandbox without TLS.
+    service: Option<Service>,
     /// Removed with the server.
     temporary: Option<PathBuf>,
 }
@@ -30,61 +37,92 @@ impl Server {
     /// # Errors
     /// If it cannot be started.
     pub(crate) fn plain(directory: &Path, latency: &str) -> Result<Server> {
-        Self::start(&["--plain", "--latency", latency], directory)
+        let mut command = Command::new(PROGRAM);
+        command.args(["sandbox", "--plain", "--latency", latency]).arg(directory);
+        command.stdin(Stdio::null());
+        Self::start(command, "SANDBOX_REGISTRY")
     }
 
-    /// An ordinary registry that is removed with its content when it is dropped.
+    /// A registry over TLS whose content is kept, and whose requests are counted.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub(crate) fn temporary(directory: &Path, latency: &str) -> Result<Server> {
-        let mut server = Self::plain(directory, latency)?;
-        server.temporary = Some(directory.to_owned());
+    pub(crate) fn https(service: Service, directory: &Path, latency: &str) -> Result<Server> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args([https::ROLE, service.name(), latency]).arg(directory).stdin(Stdio::piped());
+        let mut server = Self::start(command, "SANDBOX_REGISTRY")?;
+        server.service = Some(service);
         Ok(server)
     }
 
-    /// Upstream registries and AWS for other clients, removed when it is dropped.
+    /// Upstream registries and AWS for other clients, with further arguments, removed when it is
+    /// dropped.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub(crate) fn cloud(directory: &Path, latency: &str, mounting: &str) -> Result<Server> {
-        let arguments = ["--latency", latency, "--blob-mounting", mounting];
-        let mut server = Self::start(&arguments, directory)?;
-        server.temporary = Some(directory.to_owned());
-        Ok(server)
+    pub(crate) fn cloud(directory: &Path, latency: &str, arguments: &[&str]) -> Result<Server> {
+        let mut command = Command::new(PROGRAM);
+        command.args(["sandbox", "--latency", latency]).args(arguments).arg(directory);
+        command.stdin(Stdio::null());
+        Ok(Self::start(command, "AWS_SECRET_ACCESS_KEY")?.temporary(directory))
     }
 
-    fn start(arguments: &[&str], directory: &Path) -> Result<Server> {
-        let mut child = Command::new(PROGRAM)
-            .arg("sandbox")
-            .args(arguments)
-            .arg(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the sandbox")?;
-        let stdout = child.stdout.take().context("it was piped just now")?;
-        let mut server = Server { child, environment: HashMap::new(), temporary: None };
-        let plain = arguments.contains(&"--plain");
-        let last = if plain { "SANDBOX_REGISTRY" } else { "AWS_SECRET_ACCESS_KEY" };
-        for line in BufReader::new(stdout).lines() {
-            let line = line?;
-            let Some((name, value)) =
-                line.strip_prefix("export ").and_then(|it| it.split_once('='))
-            else {
-                continue;
-            };
-            server.environment.insert(name.to_owned(), value.to_owned());
-            if name == last {
-                return Ok(server);
+    /// Removes the content in this directory when the server is dropped.
+    #[must_use]
+    pub(crate) fn temporary(mut self, directory: &Path) -> Server {
+        self.temporary = Some(directory.to_owned());
+        self
+    }
+
+    /// Starts a server, and reads its environment up to the last variable.
+    fn start(mut command: Command, last: &str) -> Result<Server> {
+        let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start a server")?;
+        let mut stdout = BufReader::new(child.stdout.take().context("it was piped just now")?);
+        let mut environment = HashMap::new();
+        while !environment.contains_key(last) {
+            let mut line = String::new();
+            anyhow::ensure!(stdout.read_line(&mut line)? > 0, "a server ended before it served");
+            let line = line.trim_end().strip_prefix("export ");
+            if let Some((name, value)) = line.and_then(|it| it.split_once('=')) {
+                environment.insert(name.to_owned(), value.to_owned());
             }
         }
-        anyhow::bail!("the sandbox ended before it served")
+        let stdout = Mutex::new(stdout);
+        Ok(Server { child, stdout, environment, service: None, temporary: None })
     }
 
-    /// The address of a plain registry.
+    /// The service behind TLS.
+    pub(crate) fn service(&self) -> Option<Service> {
+        self.service
+    }
+
+    /// The requests since the last call; `None` for a server that does not count.
+    ///
+    /// # Errors
+    /// If the server has ended.
+    pub(crate) fn take_counts(&self) -> Result<Option<Counts>> {
+        let Some(mut stdin) = self.child.stdin.as_ref() else { return Ok(None) };
+        let mut stdout = self.stdout.lock().expect("no thread panics while it holds the pipe");
+        stdin.write_all(b"\n")?;
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        Ok(Some(serde_json::from_str(&line).context("a server counts its requests")?))
+    }
+
+    /// The address of a plain registry, or of one behind TLS.
     pub(crate) fn address(&self) -> &str {
         self.variable("SANDBOX_REGISTRY")
+    }
+
+    /// The URL of the registry for programs.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.service.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// The address of the registry without TLS. Its requests are not counted.
+    pub(crate) fn http_address(&self) -> &str {
+        self.environment.get("SANDBOX_HTTP").map_or(self.address(), String::as_str)
     }
 
     /// The address of a cloud's upstream registries, whose repositories begin with their host.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     measure::median,
-    programs::Program,
+    programs::{PEERS, Program},
     scenario::{Measured, Scenario, Series, Trial},
 };
 
@@ -84,8 +84,9 @@ pub(crate) fn bounds(measured: &Measured) -> Vec<Bound> {
     let time = || over(|trial| trial.cost.seconds);
     let seconds = || median(ours.trials.iter().map(|trial| trial.cost.seconds));
     let bytes = ours.trials.iter().filter_map(|trial| trial.counted).map(|counted| counted.bytes);
+    let refused = ours.trials.iter().filter_map(|trial| trial.counted?.refused);
     let mut bounds = match measured.scenario {
-        Scenario::Main => vec![
+        Scenario::Main | Scenario::Tls => vec![
             bound("time ÷ limit", time(), 1.15),
             bound("CPU ÷ limit", over(|trial| trial.cost.cpu), 1.3),
             bound("peak MiB", peak(ours), 48.0),
@@ -93,6 +94,14 @@ pub(crate) fn bounds(measured: &Measured) -> Vec<Bound> {
                 "source bytes ÷ distinct bytes",
                 bytes.max().unwrap_or(0) as f64 / measured.distinct as f64,
                 1.0,
+            ),
+        ],
+        Scenario::Rates => vec![
+            bound("time ÷ that of its requests", seconds() / measured.at_rates, 1.1),
+            bound(
+                "refused requests",
+                refused.max().map_or(f64::NAN, |refused| refused as f64),
+                0.0,
             ),
         ],
         Scenario::Tiny => vec![bound("time ÷ limit", time(), 1.4)],
@@ -105,8 +114,22 @@ pub(crate) fn bounds(measured: &Measured) -> Vec<Bound> {
         // these have bounds of their own
         _ => Vec::new(),
     };
+    if measured.scenario == Scenario::Tls {
+        let best = |value| best_ratio(ours, &measured.series, value);
+        let ratios = best(|trial| trial.cost.seconds).zip(best(|trial| trial.cost.cpu));
+        if let Some((time, cpu)) = ratios {
+            bounds.push(bound("time ÷ the fastest other tool", time, 0.5));
+            bounds.push(bound("CPU ÷ the thriftiest other tool", cpu, 0.35));
+        }
+    }
     bounds.push(bound("wrong tags", wrong(ours), 0.0));
     bounds
+}
+
+/// The ratio to the other tool that has the lowest value; `None` if none is measured.
+fn best_ratio(ours: &Series, all: &[Series], value: fn(&Trial) -> f64) -> Option<f64> {
+    let others = all.iter().filter(|series| PEERS.contains(&series.program));
+    others.map(|series| ratio(ours, series, value)).max_by(f64::total_cmp)
 }
 
 /// The bounds, one per line.

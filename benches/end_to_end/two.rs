@@ -12,7 +12,7 @@ use crate::{
     clouds::{self, Verb},
     copier, corpus,
     programs::{Program, Task, mirror_toml},
-    scenario::{Scenario, Series, Setup, Source, progress},
+    scenario::{Destination, Scenario, Series, Setup, Source, progress},
     server::Server,
     table::{self, Bound, row},
 };
@@ -40,16 +40,20 @@ fn compare(setup: &Setup, source: &Source) -> Result<(String, Vec<Bound>)> {
     let series = || Series { program: Program::Ours, trials: Vec::new() };
     let (mut one, mut two) = (series(), series());
     for _ in 0..setup.rounds {
-        let trial = setup.trial(Program::Ours, Task::Copy, source, &server, None)?;
+        let to = Destination::default();
+        let trial = setup.trial(Program::Ours, Task::Copy, source, &server, &to)?;
         progress(Scenario::Two, Program::Ours, &trial);
         one.trials.push(trial);
-        let first = Server::temporary(&setup.empty("destination")?, &setup.latency)?;
-        let second = Server::temporary(&setup.empty("second")?, &setup.latency)?;
-        let both = [first.address(), second.address()];
-        let config = mirror_toml(&source.corpus, server.address(), &both);
+        let temporary = |name| {
+            let directory = setup.empty(name)?;
+            anyhow::Ok(Server::plain(&directory, &setup.latency)?.temporary(&directory))
+        };
+        let both = [temporary("destination")?, temporary("second")?];
+        let to = both.each_ref().map(|server| (server.address(), ""));
+        let config = mirror_toml(&source.corpus, server.address(), &to);
         let (mut trial, _) = clouds::run(setup, Verb::Sync, &config, &server)?;
-        for address in both {
-            trial.wrong += copier::count_wrong(&source.corpus, address)?;
+        for destination in both {
+            trial.wrong += copier::count_wrong(&source.corpus, &destination.url(), None)?;
         }
         progress(Scenario::Two, Program::Ours, &trial);
         two.trials.push(trial);

@@ -254,6 +254,11 @@ impl Sandbox {
         self.cloud().1.provide_secret(arn)
     }
 
+    /// Answers a request that another server received, as [`Sandbox::ecr_address`] does.
+    pub async fn answer(&self, request: Request) -> Response {
+        self.server.answer_directly(request).await
+    }
+
     /// Accepts no more requests, waits up to 5 s for active ones, and stops.
     pub async fn stop(mut self) {
         self.server.stopped.cancel();

@@ -96,6 +96,11 @@ impl Server {
         served.expect("serving never ends with an error");
     }
 
+    /// Answers a request that arrived elsewhere, as the listener of AWS does.
+    pub(super) async fn answer_directly(&self, request: Request) -> Response {
+        self.answer(ListenerRole::Ecr, Connection::default(), request).await
+    }
+
     async fn answer(
         &self,
         listener: ListenerRole,

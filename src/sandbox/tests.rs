@@ -1,6 +1,9 @@
 //! The server over real sockets: routing, faults, journal.
 
-use axum::http::{Method, StatusCode};
+use axum::{
+    body::Body,
+    http::{Method, StatusCode},
+};
 use tokio::time::Instant;
 
 use super::*;
@@ -77,6 +80,19 @@ async fn a_cut_blob_ends_early_and_keeps_the_bytes_before() {
         };
         assert_eq!((end, got.len()), ("cut", expected), "{fault} of {size}");
         assert_eq!(got, bytes[..expected]);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_another_server_received_is_answered_as_at_the_listener_of_aws() {
+    for (mode, expected) in
+        [(Mode::Plain, StatusCode::OK), (Mode::Standing, StatusCode::UNAUTHORIZED)]
+    {
+        let world = World::with(mode, &[], Duration::ZERO).await;
+        let request = Request::get("/v2/").header("host", "localhost:1").body(Body::empty());
+        let answered = world.sandbox.answer(request.unwrap()).await;
+        assert_eq!(answered.status(), expected, "{mode:?}");
+        assert_eq!(world.sandbox.journal().len(), 1, "it is recorded");
     }
 }
 
