@@ -222,14 +222,12 @@ pub struct SyncArgs {
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
     /// Show the plan and write nothing; same as `plan`
-    #[arg(long)]
+    #[arg(long, conflicts_with = "metrics")]
     pub dry_run: bool,
-    /// Print the report as JSON on stdout instead of a table
-    #[arg(long)]
-    pub json: bool,
-    /// Also write the report as JSON to FILE
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// Write a lock file (tag → digest) for `--locked`. Written only if every image succeeds;
     /// pull-through images are omitted
     #[arg(long, value_name = "FILE", conflicts_with_all = ["locked", "dry_run"])]
@@ -253,19 +251,6 @@ pub struct SyncArgs {
     /// Transfer at most N blobs in parallel
     #[arg(long, value_name = "N", default_value = "32", value_parser = concurrency())]
     pub concurrency: usize,
-    /// Write metrics of the run to FILE, or to stdout with `-`; replaces FILE as a whole, also after
-    /// a failure, a signal or a deadline
-    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
-    pub metrics: Option<PathBuf>,
-    /// Write the metrics as Prometheus text, or as one JSON line for CloudWatch (embedded metric
-    /// format)
-    #[arg(long, value_name = "prometheus|emf", default_value = "prometheus", requires = "metrics")]
-    #[arg(hide_possible_values = true)]
-    pub metrics_format: MetricsFormat,
-    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
-    /// where that is not set
-    #[arg(long, value_name = "FILE|auto")]
-    pub summary: Option<PathBuf>,
     /// Exit with N if the run is incomplete: pull limit or deadline reached
     #[arg(long, value_name = "N", default_value = "3", value_parser = exit_code())]
     pub deferred_exit_code: u8,
@@ -274,6 +259,35 @@ pub struct SyncArgs {
     pub drift_exit_code: u8,
     #[command(flatten)]
     pub sharding: ShardArgs,
+}
+
+/// Options of the documents that a run prints and writes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OutputArgs {
+    /// Print JSON on stdout instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the report as JSON to FILE
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
+    /// where that is not set
+    #[arg(long, value_name = "FILE|auto")]
+    pub summary: Option<PathBuf>,
+}
+
+/// Options of the metrics of a run.
+#[derive(Debug, Clone, Args)]
+pub struct MetricsArgs {
+    /// Write metrics of the run to FILE, or to stdout with `-`; replaces FILE as a whole, also after
+    /// a failure, a signal or a deadline
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+    /// Write the metrics as Prometheus text, or as one JSON line for CloudWatch (embedded metric
+    /// format)
+    #[arg(long, value_name = "prometheus|emf", default_value = "prometheus", requires = "metrics")]
+    #[arg(hide_possible_values = true)]
+    pub metrics_format: MetricsFormat,
 }
 
 /// Options that divide a run among several processes.
@@ -314,27 +328,13 @@ pub struct MergeArgs {
     /// `*.lock`)
     #[arg(value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
-    /// Print the report as JSON on stdout instead of a table
-    #[arg(long)]
-    pub json: bool,
-    /// Also write the report as JSON to FILE
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
     /// Join the lock files and write them to FILE, if there is one of each shard
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Write metrics of all shards to FILE, or to stdout with `-`
-    #[arg(long, value_name = "FILE")]
-    pub metrics: Option<PathBuf>,
-    /// Write the metrics as Prometheus text, or as one JSON line for CloudWatch (embedded metric
-    /// format)
-    #[arg(long, value_name = "prometheus|emf", default_value = "prometheus", requires = "metrics")]
-    #[arg(hide_possible_values = true)]
-    pub metrics_format: MetricsFormat,
-    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
-    /// where that is not set
-    #[arg(long, value_name = "FILE|auto")]
-    pub summary: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -342,22 +342,14 @@ pub struct PlanArgs {
     /// Plan only images whose name or source matches; repeatable [default: all]
     #[arg(long, value_name = "NAME|GLOB")]
     pub only: Vec<String>,
-    /// Print the plan as JSON on stdout instead of a table
-    #[arg(long)]
-    pub json: bool,
-    /// Also write the plan as JSON to FILE
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Plan exactly the digests of this lock file, which `sync --lock` wrote
     #[arg(long, value_name = "FILE")]
     pub locked: Option<PathBuf>,
     /// Read manifests even if that counts as a pull, so that the plan shows every number
     #[arg(long)]
     pub resolve: bool,
-    /// Append a summary in Markdown to FILE; `auto` names $GITHUB_STEP_SUMMARY and writes nothing
-    /// where that is not set
-    #[arg(long, value_name = "FILE|auto")]
-    pub summary: Option<PathBuf>,
     /// Set by `sync --dry-run --deep`.
     #[arg(skip)]
     pub deep: bool,
@@ -441,11 +433,12 @@ pub struct BootstrapArgs {
     #[arg(value_name = "PATH|-")]
     pub paths: Vec<PathBuf>,
     /// List every use with its file and line; send no request
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["forms", "offline_ok", "report", "metrics", "summary"])]
     pub list: bool,
-    /// Print JSON on stdout instead of a table: the list, or the report
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// Exit with 0 also if a reference has a variable without a value, or a file cannot be read
     #[arg(long)]
     pub ignore_unresolved: bool,
@@ -469,11 +462,11 @@ pub struct BootstrapArgs {
     /// or `map`. Without FILE it is printed, and the report goes to stderr; `env` is appended to the
     /// files of $GITHUB_ENV and $GITHUB_OUTPUT; repeatable
     #[arg(long, value_name = "FORM[=FILE]", value_parser = name::<EmitTarget>)]
-    #[arg(group = "forms", conflicts_with = "list")]
+    #[arg(group = "forms")]
     pub emit: Vec<EmitTarget>,
     /// After the run, replace the references of `FROM`, `COPY --from` and `RUN --mount=from=` in the
     /// Dockerfiles by those of the destination, pinned
-    #[arg(long, group = "forms", conflicts_with = "list")]
+    #[arg(long, group = "forms")]
     pub write: bool,
     /// Write the forms for the destination with this name [default: the only one of the images]
     #[arg(long, value_name = "NAME", requires = "forms")]
@@ -484,7 +477,7 @@ pub struct BootstrapArgs {
     pub into: Option<PathBuf>,
     /// Use the image that the destination has under the tag if its source is unreachable, or limits
     /// requests or pulls; fail only for an image that the destination lacks
-    #[arg(long, conflicts_with = "list")]
+    #[arg(long)]
     pub offline_ok: bool,
 }
 

@@ -3,23 +3,22 @@
 
 mod rows;
 
+use std::path::{Path, PathBuf};
+
 use futures::FutureExt;
 
-use self::rows::{row, unreadable_row};
 use super::{
     build_form::BuildForms,
-    into::add_images,
-    shared::{mirror, read_config, read_config_with, with_failure},
+    into::IntoFile,
+    run_files::RunFiles,
+    shared::{mirror, read_config, read_config_with, with_failure, with_saved},
 };
 use crate::{
     cli::{BootstrapArgs, Global},
     discover::{DiscoverOptions, FoundUses, Resolution, Use, files},
     engine::{Options, WithoutSource},
-    model::Result,
-    output::{
-        Screen, error,
-        uses::{self, UnreadableRow, UseRow},
-    },
+    model::{Result, outcome::Report},
+    output::{Screen, error},
     run::{
         sync::{ImagesToSync, SyncRequest},
         used_images::UsedImages,
@@ -28,6 +27,47 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -> Result<u8> {
     let forms = BuildForms::new(&args)?;
+    if args.list {
+        return list(global, screen, &args);
+    }
+    let config: Vec<PathBuf> = global.config_files().into_iter().chain(args.into.clone()).collect();
+    let files = RunFiles::open("bootstrap", &config, &args.output, Some(&args.metrics))?;
+    let run = async {
+        let found = find(screen, &args)?;
+        let into = IntoFile::plan(global, &args, &found.uses)?;
+        let used = match into {
+            Some(ref into) => &into.used,
+            None => &used_images(global, &args, &found.uses)?,
+        };
+        let forms = forms.check(&config, used, &found)?;
+        into.as_ref().map(|into| into.save(global, screen)).transpose()?;
+        rows::warn_of_unresolved(screen, &found);
+        if args.write && global.sandbox.is_some() {
+            error::warn(
+                screen,
+                "`--write` edits the Dockerfiles, with digests of the sandbox's own images",
+            );
+        }
+        let without_source =
+            if args.offline_ok { WithoutSource::Keep } else { WithoutSource::Fail };
+        let request = SyncRequest {
+            config: &used.config,
+            images: ImagesToSync::Entries(used.entries.iter().collect()),
+            options: Options { without_source, ..Options::default() },
+        };
+        let run = mirror(global, screen, request, None).boxed().await?;
+        let saved = files.save_report(&run.0);
+        let printed = forms.print_report(global, screen, &run.0, args.output.json);
+        let is_whole = forms.write(global, screen, &run) && !is_open(&args, &found);
+        let exit = with_saved(screen, with_saved(screen, run.0.exit, &printed), &saved);
+        Ok((run.0, with_failure(exit, !is_whole)))
+    };
+    let result: Result<(Report, u8)> = run.boxed_local().await;
+    files.finish(screen, result)
+}
+
+/// The uses in the files. Warns if there are none.
+fn find(screen: &Screen, args: &BootstrapArgs) -> Result<FoundUses> {
     let environment = |name: &str| std::env::var(name).ok();
     let options = DiscoverOptions {
         build_args: args.build_args(&environment),
@@ -37,73 +77,41 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
         ..DiscoverOptions::default()
     };
     let found = files::find(&args.paths, &options)?;
-    let rows: Vec<UseRow> = found.uses.iter().map(row).collect();
     if found.uses.is_empty() && found.unreadable.is_empty() {
         let hint = "name a directory with a Dockerfile, a compose file or manifests";
         error::warn(screen, &format!("no file uses an image\nhint: {hint}"));
     }
-    let unresolved = unresolved(&found);
-    let is_open = unresolved > 0 && !args.ignore_unresolved;
-    forms.check_files(global, args.into.as_deref())?;
-    let global = &add_images(global, screen, &args, &found.uses)?;
-    if args.list {
-        list(screen, &found, &rows, args.json)?;
-        return Ok(u8::from(is_open));
-    }
-    print_unresolved(screen, &found, &rows);
+    Ok(found)
+}
+
+/// The images of a run without `--into`.
+fn used_images(global: &Global, args: &BootstrapArgs, uses: &[Use]) -> Result<UsedImages> {
     let platforms = &args.platforms[..];
-    let used = match &args.to {
-        // a file of `--into` has the destination
-        Some(place) if args.into.is_none() => {
-            let file = (!global.config.is_empty()).then(|| read_config(global)).transpose()?;
-            UsedImages::at(place, file, &found.uses, platforms)?
-        }
-        _ => {
-            let read = |more: &mut dyn FnMut(&_) -> _| read_config_with(global, more);
-            UsedImages::of_configuration(read, &found.uses, platforms)?
-        }
-    };
-    forms.check(&used, &found)?;
-    if args.write && global.sandbox.is_some() {
-        error::warn(
-            screen,
-            "`--write` edits the Dockerfiles, with digests of the sandbox's own images",
-        );
+    if let Some(place) = &args.to {
+        let file = (!global.config.is_empty()).then(|| read_config(global)).transpose()?;
+        return UsedImages::at(place, file, uses, platforms);
     }
-    let without_source = if args.offline_ok { WithoutSource::Keep } else { WithoutSource::Fail };
-    let request = SyncRequest {
-        config: &used.config,
-        images: ImagesToSync::Entries(used.entries.iter().collect()),
-        options: Options { without_source, ..Options::default() },
-    };
-    let run = mirror(global, screen, request, None).boxed().await?;
-    forms.print_report(global, screen, &run.0, args.json)?;
-    let is_written = forms.write(global, screen, &used, &found, &run)?;
-    Ok(with_failure(run.0.exit, is_open || !is_written))
+    let read = |more: &mut dyn FnMut(&_) -> _| read_config_with(global, more);
+    let used = UsedImages::of_configuration(read, uses, platforms);
+    let is_missing = global.config_files().iter().any(|path| path == Path::new("mirror.toml"))
+        && !Path::new("mirror.toml").exists();
+    used.map_err(|error| match is_missing {
+        true => error.hint("or name the destination: `--to REGISTRY[/PREFIX]`"),
+        false => error,
+    })
 }
 
-/// The number of uses without a reference, and of files that cannot be read.
-fn unresolved(found: &FoundUses) -> usize {
-    let is_known = |one: &&Use| matches!(one.image, Resolution::Image(_));
-    found.uses.len() - found.uses.iter().filter(is_known).count() + found.unreadable.len()
+/// Lists the uses, after the images that the file of `--into` lacks are added to it.
+fn list(global: &Global, screen: &Screen, args: &BootstrapArgs) -> Result<u8> {
+    let found = find(screen, args)?;
+    IntoFile::plan(global, args, &found.uses)?.map(|into| into.save(global, screen)).transpose()?;
+    rows::print(screen, &found, args.output.json)?;
+    Ok(u8::from(is_open(args, &found)))
 }
 
-fn list(screen: &Screen, found: &FoundUses, rows: &[UseRow], is_json: bool) -> Result<()> {
-    if is_json {
-        let unreadable: Vec<UnreadableRow> = found.unreadable.iter().map(unreadable_row).collect();
-        return screen.print(|out| uses::json(out, rows, &unreadable));
-    }
-    screen.print(|out| uses::table(out, rows, screen.width()))?;
-    found.unreadable.iter().for_each(|one| error::warn(screen, &one.to_string()));
-    Ok(())
-}
-
-/// Warns of the images that are not mirrored, because their references are not known.
-fn print_unresolved(screen: &Screen, found: &FoundUses, rows: &[UseRow]) {
-    for row in rows.iter().filter(|row| row.reference.is_none()) {
-        let advice = row.advice().unwrap_or_default();
-        let place = format!("{}:{}", row.file, row.line);
-        error::warn(screen, &format!("{place}: `{}` is not mirrored: {advice}", row.written));
-    }
-    found.unreadable.iter().for_each(|one| error::warn(screen, &one.to_string()));
+/// Returns `true` if the exit status tells of a use without a reference, or of an unreadable file.
+fn is_open(args: &BootstrapArgs, found: &FoundUses) -> bool {
+    let is_known = |one: &Use| matches!(one.image, Resolution::Image(_));
+    let is_whole = found.uses.iter().all(is_known) && found.unreadable.is_empty();
+    !is_whole && !args.ignore_unresolved
 }

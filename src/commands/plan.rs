@@ -8,26 +8,30 @@ use crate::{
     cli::{Global, PlanArgs},
     engine::{Check, Mode, Options},
     model::{Result, outcome::Report},
-    output::{Screen, file, json, table},
+    output::{Screen, json, table},
     remote::MaxWait,
     run::sync::{ImagesToSync, SyncRequest},
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, mut args: PlanArgs) -> Result<u8> {
-    resolve_shard(&mut args.sharding, &mut [&mut args.report])?;
-    let files = RunFiles::open("plan", &global.config_files(), None, args.summary.as_deref())?;
-    let result = plan_images(global, screen, args).await;
+    resolve_shard(&mut args.sharding, &mut [&mut args.output.report])?;
+    let files = RunFiles::open("plan", &global.config_files(), &args.output, None)?;
+    let result = plan_images(global, screen, args, &files).await;
     files.finish(screen, result)
 }
 
 /// Plans, saves and prints. Returns the plan and the exit status.
-async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result<(Report, u8)> {
+async fn plan_images(
+    global: &Global,
+    screen: &Screen,
+    args: PlanArgs,
+    files: &RunFiles,
+) -> Result<(Report, u8)> {
     let config = read_config(global)?;
     let (config, part) = divide(global, config, &args.only, &args.sharding).await?;
     print_warnings(global, screen, &config);
     let only = if part.is_some() { &[][..] } else { &args.only };
     let images = ImagesToSync::read(&config, only, args.locked.as_deref())?;
-    args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let mode = if args.resolve { Mode::Plan } else { Mode::PlanWithoutPulls };
     let check = if args.deep { Check::Deep } else { Check::Tags };
     let options = Options { mode, check, ..Options::default() };
@@ -37,9 +41,8 @@ async fn plan_images(global: &Global, screen: &Screen, args: PlanArgs) -> Result
     let description = part.as_ref().map(|part| part.description.clone());
     let report = Report { shard: part.map(|part| part.shard), ..report };
     let report = report.with_exit_codes(args.exit_codes);
-    let save = |path| file::save(path, "report", |out| json::write(out, &report));
-    let saved = args.report.as_deref().map(save).transpose();
-    let printed = screen.print(|out| match args.json {
+    let saved = files.save_report(&report);
+    let printed = screen.print(|out| match args.output.json {
         true => json::write(out, &report),
         false => {
             let view = screen.view(global.verbose > 0);

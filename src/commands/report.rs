@@ -1,32 +1,34 @@
 //! `report merge`: joins the reports of shards.
 
 use super::{
-    run_files::{MetricsTarget, RunFiles},
+    run_files::RunFiles,
     shared::{print_report, with_saved},
 };
 use crate::{
     cli::{Global, MergeArgs, ReportVerb},
     model::{Error, Kind, Result, outcome::Report},
-    output::{Screen, error, file, json},
+    output::{Screen, error, file},
     run::{lock_file::LockFile, merge::ShardFiles},
 };
 
 pub(crate) fn run(global: &Global, screen: &Screen, verb: ReportVerb) -> Result<u8> {
     let ReportVerb::Merge(args) = verb;
-    let metrics = MetricsTarget::new(args.metrics.as_deref(), args.metrics_format, args.json)?;
-    let summary = args.summary.as_deref();
-    let files = RunFiles::open("report merge", &[], metrics, summary)?;
-    let result = merge(global, screen, &args);
+    let files = RunFiles::open("report merge", &[], &args.output, Some(&args.metrics))?;
+    let result = merge(global, screen, &args, &files);
     files.finish(screen, result)
 }
 
 /// Merges, saves and prints. Returns the report and the exit status.
-fn merge(global: &Global, screen: &Screen, args: &MergeArgs) -> Result<(Report, u8)> {
-    let files = ShardFiles::read(&args.files)?;
-    let (report, missing) = files.merge()?;
-    let lock = args.lock.as_deref().map(|_| files.lock()).transpose()?;
-    let save = |path| file::save(path, "report", |out| json::write(out, &report));
-    let saved = args.report.as_deref().map(save).transpose();
+fn merge(
+    global: &Global,
+    screen: &Screen,
+    args: &MergeArgs,
+    files: &RunFiles,
+) -> Result<(Report, u8)> {
+    let shards = ShardFiles::read(&args.files)?;
+    let (report, missing) = shards.merge()?;
+    let lock = args.lock.as_deref().map(|_| shards.lock()).transpose()?;
+    let saved = files.save_report(&report);
     let locked = match (&lock, args.lock.as_deref()) {
         (Some(lock), Some(path)) if missing.is_empty() => {
             file::save(path, "lock file", |out| lock.write(out))
@@ -34,7 +36,7 @@ fn merge(global: &Global, screen: &Screen, args: &MergeArgs) -> Result<(Report, 
         (Some(_), Some(path)) => Err(LockFile::unwritten(path)),
         _ => Ok(()),
     };
-    let printed = print_report(global, screen, &report, args.json);
+    let printed = print_report(global, screen, &report, args.output.json);
     for index in &missing {
         let problem = format!("shard {index} has no report");
         let error = Error::new(Kind::Unavailable, problem)

@@ -1,7 +1,7 @@
-//! The files that a run writes for other programs: metrics and a summary.
+//! The files that a run writes for other programs: its report, metrics and a summary.
 //!
-//! They are written after every run that ended, also after a failure, a signal or a deadline. A
-//! killed run leaves the old metrics whole.
+//! The last two are written after every run that ended, also after a failure, a signal or a deadline.
+//! A killed run leaves the old metrics whole.
 
 use std::{
     env,
@@ -15,9 +15,10 @@ use tokio::time::Instant;
 
 use super::shared::{exit_status, with_saved};
 use crate::{
+    cli::{MetricsArgs, OutputArgs},
     model::{Error, Kind, Result, outcome::Report},
     output::{
-        Screen, file, github,
+        Screen, file, github, json,
         metrics::{self, MetricsFormat, RunResult},
         summary,
     },
@@ -31,35 +32,46 @@ pub(crate) struct RunFiles {
     command: &'static str,
     /// The first configuration file, as GitHub's annotations name it.
     config: Option<String>,
+    report: Option<PathBuf>,
     metrics: Option<MetricsTarget>,
     summary: Option<SummaryFile>,
     began: Instant,
 }
 
-pub(crate) struct MetricsTarget {
+struct MetricsTarget {
     /// `-` for stdout.
-    pub(crate) path: PathBuf,
-    pub(crate) format: MetricsFormat,
+    path: PathBuf,
+    format: MetricsFormat,
 }
 
 impl RunFiles {
-    /// Checks the targets before the run.
+    /// Checks the targets before the run. `config` are the files of the configuration.
     ///
     /// # Errors
-    /// [`Kind::Configuration`] if a file cannot be written.
+    /// [`Kind::Configuration`] if a file cannot be written, or if two documents go to stdout.
     pub(crate) fn open(
         command: &'static str,
         config: &[PathBuf],
-        metrics: Option<MetricsTarget>,
-        summary: Option<&Path>,
+        output: &OutputArgs,
+        metrics: Option<&MetricsArgs>,
     ) -> Result<Self> {
+        let metrics = metrics.map(|args| MetricsTarget::new(args, output.json)).transpose()?;
+        let metrics = metrics.flatten();
         if let Some(target) = metrics.as_ref().filter(|target| !target.is_stdout()) {
             file::check_writable(&target.path, "metrics")?;
         }
-        let summary = summary.map(SummaryFile::open).transpose()?.flatten();
+        let report = output.report.clone();
+        report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
+        let summary = output.summary.as_deref().map(SummaryFile::open).transpose()?.flatten();
         let mut names = config.iter().map(|file| file.display().to_string());
         let config = names.find(|name| github::is_file(name));
-        Ok(Self { command, config, metrics, summary, began: Instant::now() })
+        Ok(Self { command, config, report, metrics, summary, began: Instant::now() })
+    }
+
+    /// Saves the report to the file of `--report`. Called before stdout, which can block without end.
+    pub(crate) fn save_report(&self, report: &Report) -> Result<()> {
+        let Some(path) = &self.report else { return Ok(()) };
+        file::save(path, "report", |out| json::write(out, report))
     }
 
     /// Writes the files, annotates failed images, and returns the exit status. A file that cannot be
@@ -92,12 +104,9 @@ impl MetricsTarget {
     ///
     /// # Errors
     /// [`Kind::Configuration`] if both write to stdout.
-    pub(crate) fn new(
-        path: Option<&Path>,
-        format: MetricsFormat,
-        as_json: bool,
-    ) -> Result<Option<Self>> {
-        let target = path.map(|path| Self { path: path.to_owned(), format });
+    fn new(args: &MetricsArgs, as_json: bool) -> Result<Option<Self>> {
+        let format = args.metrics_format;
+        let target = args.metrics.clone().map(|path| Self { path, format });
         if as_json && target.as_ref().is_some_and(Self::is_stdout) {
             let problem = "`--metrics -` and `--json` both write to stdout";
             return Err(Error::new(Kind::Configuration, problem)
@@ -106,7 +115,7 @@ impl MetricsTarget {
         Ok(target)
     }
 
-    pub(crate) fn is_stdout(&self) -> bool {
+    fn is_stdout(&self) -> bool {
         self.path == Path::new("-")
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::{
-    run_files::{MetricsTarget, RunFiles},
+    run_files::RunFiles,
     shared::{divide, mirror_within, print_report, read_config, resolve_shard, with_saved},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         Result,
         outcome::{ExitCodes, Report},
     },
-    output::{Screen, error, file, json},
+    output::{Screen, error, file},
     remote::MaxWait,
     run::{
         lock_file::LockFile,
@@ -24,17 +24,15 @@ use crate::{
 };
 
 pub(crate) async fn run(global: &Global, screen: &Screen, mut args: SyncArgs) -> Result<u8> {
-    let SyncArgs { sharding, report, lock, metrics, .. } = &mut args;
-    resolve_shard(sharding, &mut [report, lock, metrics])?;
+    let SyncArgs { sharding, output, lock, metrics, .. } = &mut args;
+    resolve_shard(sharding, &mut [&mut output.report, lock, &mut metrics.metrics])?;
     let exit_codes = ExitCodes { deferred: args.deferred_exit_code, drift: args.drift_exit_code };
     if args.dry_run {
         let plan = PlanArgs {
             only: args.only,
-            json: args.json,
-            report: args.report,
+            output: args.output,
             locked: args.locked,
             resolve: false,
-            summary: args.summary,
             deep: args.deep,
             max_wait: Some(args.max_wait),
             exit_codes,
@@ -42,10 +40,9 @@ pub(crate) async fn run(global: &Global, screen: &Screen, mut args: SyncArgs) ->
         };
         return super::plan::run(global, screen, plan).await;
     }
-    let metrics = MetricsTarget::new(args.metrics.as_deref(), args.metrics_format, args.json)?;
-    let summary = args.summary.as_deref();
-    let files = RunFiles::open("sync", &global.config_files(), metrics, summary)?;
-    let result = mirror_images(global, screen, args, exit_codes).await;
+    let config = global.config_files();
+    let files = RunFiles::open("sync", &config, &args.output, Some(&args.metrics))?;
+    let result = mirror_images(global, screen, args, exit_codes, &files).await;
     files.finish(screen, result)
 }
 
@@ -55,6 +52,7 @@ async fn mirror_images(
     screen: &Screen,
     args: SyncArgs,
     exit_codes: ExitCodes,
+    files: &RunFiles,
 ) -> Result<(Report, u8)> {
     let deadline = args.deadline.and_then(|after| Instant::now().checked_add(after));
     let config = read_config(global)?;
@@ -62,7 +60,6 @@ async fn mirror_images(
     let only = if part.is_some() { &[][..] } else { &args.only };
     let images = ImagesToSync::read(&config, only, args.locked.as_deref())?;
     args.lock.as_deref().map(|path| file::check_writable(path, "lock file")).transpose()?;
-    args.report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
     let check = if args.deep { Check::Deep } else { Check::Tags };
     let options = Options { check, transfers: args.concurrency, ..Options::default() };
     let request = SyncRequest { config: &config, images, options };
@@ -70,10 +67,9 @@ async fn mirror_images(
     let (report, lock) = mirror_within(global, screen, request, max_wait).await?;
     let report = Report { shard: part.map(|part| part.shard), ..report };
     let report = report.with_exit_codes(exit_codes);
-    let save = |path| file::save(path, "report", |out| json::write(out, &report));
-    let saved = args.report.as_deref().map(save).transpose();
+    let saved = files.save_report(&report);
     let locked = args.lock.as_deref().map(|path| save_lock(path, &lock, &report)).transpose();
-    let printed = print_report(global, screen, &report, args.json);
+    let printed = print_report(global, screen, &report, args.output.json);
     if let Err(error) = &locked {
         error::print(screen, error);
     }

@@ -149,11 +149,34 @@ pub(crate) struct KnownDestination {
 
 /// A configuration that is being edited.
 #[derive(Debug, Default)]
-pub(crate) struct EditedFile(DocumentMut);
+pub(crate) struct EditedFile(DocumentMut, FileText);
 
+/// The text of a file before the edits.
+#[derive(Debug, Default)]
+struct FileText {
+    original: String,
+    /// The text as the parser writes it: without a byte-order mark, and with LF as line ends.
+    parsed: String,
+}
+
+const BOM: &str = "\u{feff}";
+
+/// Writes the file with the line ends of most of its lines, and with its byte-order mark. Without an
+/// edit, writes the original.
 impl fmt::Display for EditedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let (text, FileText { original, parsed }) = (self.0.to_string(), &self.1);
+        if text == *parsed {
+            return f.write_str(original);
+        }
+        if original.starts_with(BOM) {
+            f.write_str(BOM)?;
+        }
+        let count = |line_end: &str| original.matches(line_end).count();
+        match 2 * count("\r\n") > count("\n") {
+            true => f.write_str(&text.replace('\n', "\r\n")),
+            false => f.write_str(&text),
+        }
     }
 }
 
@@ -161,10 +184,12 @@ impl EditedFile {
     /// # Errors
     /// [`Kind::Configuration`] if the text is not TOML. The error has no excerpt: it can be a secret.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
-        text.parse().map(Self).map_err(|_| {
+        let document: DocumentMut = text.parse().map_err(|_| {
             let hint = format!("run `ecr-mirror check -c {name}` to see the mistake");
             Error::new(Kind::Configuration, format!("`{name}` is not TOML")).hint(hint)
-        })
+        })?;
+        let parsed = document.to_string();
+        Ok(Self(document, FileText { original: text.to_owned(), parsed }))
     }
 
     pub(crate) fn known(&self) -> KnownFile {

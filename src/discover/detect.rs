@@ -29,6 +29,10 @@ pub(super) enum DocumentKind {
     CodeBuild,
 }
 
+/// The end of the problem of a chart's template.
+pub(super) const TEMPLATE: &str =
+    "is a template: render it first, like `helm template . | ecr-mirror bootstrap -`";
+
 /// Words without which no document names an image.
 const MARKS: [&str; 5] = ["image", "container", "services", "docker://", "ockerfile"];
 
@@ -107,12 +111,7 @@ pub(super) fn read_documents(
         }
         Err(error) => {
             let (line, problem) = line_and_problem(&error.to_string());
-            let problem = match text.contains("{{") {
-                true => "is a template: render it first, like `helm template . | ecr-mirror \
-                     bootstrap -`"
-                    .to_owned(),
-                false => problem,
-            };
+            let problem = if text.contains("{{") { TEMPLATE.to_owned() } else { problem };
             reader.unreadable(line, problem);
             return Some(());
         }

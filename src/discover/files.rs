@@ -11,7 +11,7 @@ use std::{
 use ignore::WalkBuilder;
 
 use super::{
-    BuildFile, DiscoverOptions, FoundUses, Unreadable,
+    BuildFile, DiscoverOptions, FoundUses, Resolution, Unreadable, Use,
     detect::{DocumentKind, FileFormat},
     read,
 };
@@ -142,7 +142,8 @@ fn clean(path: &Path) -> PathBuf {
     clean
 }
 
-/// Reads the Dockerfiles that other files build, with what these build them with.
+/// Reads the Dockerfiles that other files build: with what these build them with, and with the
+/// defaults of their own arguments, because each can be built alone, too.
 fn read_builds(
     builds: Vec<BuildFile>,
     options: &DiscoverOptions,
@@ -151,32 +152,46 @@ fn read_builds(
     let mut built: BTreeMap<PathBuf, FoundUses> = BTreeMap::new();
     for build in builds {
         let name = clean(&build.path);
-        let found = match fs::read_to_string(&name) {
-            Ok(text) => read(&name, &text, &build.options(options)).unwrap_or_default(),
-            Err(error) => FoundUses {
-                unreadable: vec![Unreadable {
-                    file: name.clone(),
-                    line: 1,
-                    problem: format!("is built, and cannot be read: {error}"),
-                }],
-                ..FoundUses::default()
-            },
+        let text = match fs::read_to_string(&name) {
+            Ok(text) => text,
+            Err(error) => {
+                let problem = format!("is built, and cannot be read: {error}");
+                let unreadable = Unreadable { file: name.clone(), line: 1, problem };
+                built.entry(name).or_default().add_new([], [unreadable]);
+                continue;
+            }
         };
+        let found = read(&name, &text, &build.options(options)).unwrap_or_default();
+        let without_args = BuildFile { build_args: BTreeMap::new(), ..build };
+        let alone = read(&name, &text, &without_args.options(options)).unwrap_or_default();
+        // an argument without a default has its value from the other file
+        let alone = alone.uses.into_iter().filter(|it| matches!(it.image, Resolution::Image(_)));
         let known = built.entry(name).or_default();
         known.has_target |= found.has_target;
-        for one in found.uses {
-            if !known.uses.contains(&one) {
-                known.uses.push(one);
+        known.add_new(found.uses.into_iter().chain(alone), found.unreadable);
+    }
+    // replaces the uses of every stage, without contexts
+    files.extend(built);
+}
+
+impl FoundUses {
+    /// Adds those that are not known.
+    fn add_new(
+        &mut self,
+        uses: impl IntoIterator<Item = Use>,
+        unreadable: impl IntoIterator<Item = Unreadable>,
+    ) {
+        for one in uses {
+            if !self.uses.contains(&one) {
+                self.uses.push(one);
             }
         }
-        for one in found.unreadable {
-            if !known.unreadable.contains(&one) {
-                known.unreadable.push(one);
+        for one in unreadable {
+            if !self.unreadable.contains(&one) {
+                self.unreadable.push(one);
             }
         }
     }
-    // replaces what the same file uses when it is built alone
-    files.extend(built);
 }
 
 /// The options with the variables of the file `.env` beside a compose file. The environment and the

@@ -3,7 +3,9 @@
 //!
 //! Source: Kubernetes API reference, "PodSpec", "Container", "ImageVolumeSource".
 
-use super::{FileReader, forms::UseKind, variables::Expansion};
+use super::{
+    FileReader, FoundText, Resolution, detect::TEMPLATE, forms::UseKind, variables::Expansion,
+};
 use crate::model::{Reference, yaml::Node};
 
 /// The built-in kinds that have a pod, and the way to it.
@@ -18,6 +20,17 @@ const WORKLOADS: [(&str, &[&str]); 9] = [
     ("Job", &["spec", "template"]),
     ("CronJob", &["spec", "jobTemplate", "spec", "template"]),
 ];
+
+/// The lists of containers that Kustomize changes, in a resource of any kind. Releases since June 2025
+/// change the images of volumes, too.
+///
+/// Source: kubernetes-sigs/kustomize, `api/filters/imagetag/legacy.go`.
+const CHANGED_LISTS: [&str; 2] = ["containers", "initContainers"];
+
+/// The beginnings of the expressions that a chart has in the place of an image. Other programs have
+/// expressions in braces, too.
+const CHART_EXPRESSIONS: [&str; 7] =
+    [".", "$", "include ", "template ", "printf ", "tpl ", "default "];
 
 /// Kinds whose texts are data, or descriptions of other kinds.
 const DATA: [&str; 4] = ["ConfigMap", "Secret", "CustomResourceDefinition", "Kustomization"];
@@ -52,7 +65,7 @@ pub(super) fn read(reader: &mut FileReader<'_>, root: &Node) {
             }
         }
         None if DATA.contains(&kind) => {}
-        None => read_unknown(reader, root, kind),
+        None => read_unknown(reader, root, kind, false),
     }
 }
 
@@ -60,35 +73,69 @@ fn read_pod(reader: &mut FileReader<'_>, spec: &Node, kind: &str) {
     for key in ["containers", "initContainers", "ephemeralContainers"] {
         for container in spec.get(key).map(Node::items).unwrap_or_default() {
             let name = container.text_of("name").unwrap_or_default();
-            add(reader, container.get("image"), format!("{kind} {key} {name}"), false);
+            let found = format!("{kind} {key} {name}");
+            add(reader, container.get("image"), use_kind(CHANGED_LISTS.contains(&key)), found);
         }
     }
     for volume in spec.get("volumes").map(Node::items).unwrap_or_default() {
         let name = volume.text_of("name").unwrap_or_default();
         let reference = volume.get("image").and_then(|image| image.get("reference"));
-        add(reader, reference, format!("{kind} volumes {name}"), false);
+        add(reader, reference, use_kind(false), format!("{kind} volumes {name}"));
     }
 }
 
-/// Adds the texts under `image` that look like references.
-fn read_unknown(reader: &mut FileReader<'_>, node: &Node, kind: &str) {
+fn use_kind(is_changed: bool) -> UseKind {
+    if is_changed { UseKind::Kubernetes } else { UseKind::KubernetesOther }
+}
+
+/// Adds the texts under `image` that look like references. `is_container` is `true` for an item of a
+/// list that Kustomize changes.
+fn read_unknown(reader: &mut FileReader<'_>, node: &Node, kind: &str, is_container: bool) {
     for item in node.items() {
-        read_unknown(reader, item, kind);
+        read_unknown(reader, item, kind, false);
     }
     for field in node.fields() {
-        let text = field.value.text().unwrap_or_default();
+        let value = &field.value;
+        let text = value.text().unwrap_or_default();
         let is_reference = text.contains([':', '/']) && text.parse::<Reference>().is_ok();
-        if field.key == "image" && is_reference {
-            add(reader, Some(&field.value), format!("{kind} image"), true);
+        if field.key == "image" && (is_reference || is_chart_expression(reader, value)) {
+            let first = reader.found.uses.len();
+            add(reader, Some(value), use_kind(is_container), format!("{kind} image"));
+            reader.found.uses[first..].iter_mut().for_each(|one| one.is_maybe = true);
         }
-        read_unknown(reader, &field.value, kind);
+        if CHANGED_LISTS.contains(&field.key.as_str()) && !value.items().is_empty() {
+            value.items().iter().for_each(|item| read_unknown(reader, item, kind, true));
+        } else {
+            read_unknown(reader, value, kind, false);
+        }
     }
 }
 
-fn add(reader: &mut FileReader<'_>, image: Option<&Node>, found: String, is_maybe: bool) {
-    let Some((image, text)) = image.and_then(|image| Some((image, image.text()?))) else { return };
-    let first = reader.found.uses.len();
+/// The text of a value in braces, which YAML reads as a map without quotes: `{{ .Values.image }}`.
+fn template<'t>(reader: &FileReader<'t>, node: &Node) -> Option<&'t str> {
+    let rest = reader.text.get(node.start..).filter(|rest| rest.starts_with("{{"))?;
+    let line = rest.lines().next().unwrap_or_default();
+    Some(line.rfind("}}").map_or(line, |end| &line[..end + 2]))
+}
+
+fn is_chart_expression(reader: &FileReader<'_>, node: &Node) -> bool {
+    let text = node.text().or_else(|| template(reader, node)).unwrap_or_default();
+    let mut expressions = text.split("{{").skip(1).map(|it| it.trim_start_matches(['-', ' ']));
+    expressions.any(|it| CHART_EXPRESSIONS.iter().any(|start| it.starts_with(start)))
+}
+
+fn add(reader: &mut FileReader<'_>, image: Option<&Node>, kind: UseKind, found: String) {
+    let Some(image) = image else { return };
     let found = found.trim_end().to_owned();
-    reader.add_value(image, Expansion::literal(text), UseKind::Kubernetes, found);
-    reader.found.uses[first..].iter_mut().for_each(|one| one.is_maybe = is_maybe);
+    match image.text() {
+        Some(text) if !text.contains("{{") => {
+            reader.add_value(image, Expansion::literal(text), kind, found);
+        }
+        text => {
+            let Some(text) = text.or_else(|| template(reader, image)) else { return };
+            let start = reader.start_of(image, text);
+            let text = FoundText::new(Expansion::literal(text), start, kind, found);
+            reader.add_as(text, Resolution::Invalid(format!("the image {TEMPLATE}")));
+        }
+    }
 }

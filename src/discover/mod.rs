@@ -265,11 +265,15 @@ impl<'a> FileReader<'a> {
     /// Adds the reference of a YAML or JSON value.
     fn add_value(&mut self, node: &Node, expansion: Expansion, kind: UseKind, found: String) {
         let written: String = expansion.parts.iter().map(|part| part.written.as_str()).collect();
+        let start = self.start_of(node, &written);
+        self.add(FoundText::new(expansion, start, kind, found));
+    }
+
+    /// The place of the text of a YAML or JSON value. Quotes and anchors are before it.
+    fn start_of(&self, node: &Node, written: &str) -> usize {
         let near = self.text.get(node.start..).unwrap_or_default();
         let line = near.split('\n').next().unwrap_or_default();
-        // quotes and anchors are before the text
-        let start = node.start + line.find(&written).unwrap_or_default();
-        self.add(FoundText::new(expansion, start, kind, found));
+        node.start + line.find(written).unwrap_or_default()
     }
 
     /// Adds the images of a Dockerfile that stands in a value of another file.

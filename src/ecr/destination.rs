@@ -6,6 +6,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, OnceLock},
+    time::SystemTime,
 };
 
 use url::Url;
@@ -19,15 +20,15 @@ use super::{
 };
 use crate::{
     model::{
-        Descriptor, Digest, Error, Host, Kind, NameError, RawManifest, Repository, Result,
-        SettingChange, Tag,
+        Descriptor, Digest, Error, Host, Kind, NameError, Platform, RawManifest, Repository,
+        Result, SettingChange, Tag,
         ecr_host::EcrHost,
         ecr_settings::{AccountSettings, RepositoryRules},
     },
     registry::{ConnectionSettings, Credentials, Login, Registry, Scheme, Transport},
     remote::{
         self, Apply, ArchivedImage, Body, Destination, HostContext, Mount, Mounting, Mutability,
-        Presence, Provision, Reconciled,
+        Presence, Provision, Reconciled, body::stored_platform,
     },
 };
 
@@ -236,6 +237,25 @@ impl Destination for Ecr {
             sizes.get(&blob.digest).is_some_and(|size| size.is_none_or(|size| size == blob.size))
         };
         Ok(blobs.iter().filter(|blob| !has(blob)).map(|blob| blob.digest.clone()).collect())
+    }
+
+    async fn platform(
+        &self,
+        repository: &Repository,
+        config: &Descriptor,
+    ) -> Result<Option<Platform>> {
+        let registry = self.data_plane().await?;
+        stored_platform(&**registry, repository, config).await.map_err(explain_denied)
+    }
+
+    async fn pushed_at(&self, repository: &Repository, image: &Digest) -> Option<SystemTime> {
+        match self.images.pushed_at(repository, image).await {
+            Ok(time) => time,
+            Err(error) => {
+                tracing::debug!(%repository, %error, "cannot query the time of the push");
+                None
+            }
+        }
     }
 
     async fn mount(

@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::SystemTime,
 };
 
 use aws_sdk_ecr::types::{
@@ -196,6 +197,21 @@ impl Images {
             }
         }
         Ok(())
+    }
+
+    /// The time at which the image was pushed.
+    pub(crate) async fn pushed_at(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<SystemTime>> {
+        let answer = self.api.call("DescribeImages", |ecr| {
+            let image = ImageIdentifier::builder().image_digest(digest.as_str()).build();
+            in_repository!(ecr.describe_images(), self.account, repository).image_ids(image).send()
+        });
+        let answer = answer.await?;
+        let pushed = answer.image_details().first().and_then(|image| image.image_pushed_at());
+        Ok(pushed.and_then(|at| SystemTime::try_from(*at).ok()))
     }
 
     /// The images of the repository, archived ones included.

@@ -42,10 +42,11 @@ const fn writes(action: &'static str, asks: &'static str) -> Probe {
 }
 
 /// The actions that [`ask`] asks for.
-pub(crate) const PROBES: [Probe; 24] = [
+pub(crate) const PROBES: [Probe; 25] = [
     reads("ecr:BatchCheckLayerAvailability", "asks for a layer that cannot exist"),
     reads("ecr:BatchGetImage", "reads an image that cannot exist; no image counts as pulled"),
     reads("ecr:CompleteLayerUpload", "completes an upload that does not exist"),
+    reads("ecr:DescribeImages", "describes an image that cannot exist"),
     reads("ecr:DescribePullThroughCacheRules", "lists the rules"),
     reads("ecr:DescribeRepositories", "describes a repository"),
     reads("ecr:DescribeRepositoryCreationTemplates", "lists the templates"),
@@ -99,6 +100,7 @@ pub(crate) async fn ask(ecr: &Ecr, action: &str, repository: &Repository) -> Res
         }
         "ecr:BatchGetImage" => ecr.images().manifests(repository, &[digest]).await.map(drop),
         "ecr:CompleteLayerUpload" => continue_upload(ecr, repository, Method::PUT).await,
+        "ecr:DescribeImages" => ecr.images().pushed_at(repository, &digest).await.map(drop),
         "ecr:DescribePullThroughCacheRules" => {
             cache_api::rules(api, account.as_deref()).await.map(drop)
         }

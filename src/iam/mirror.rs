@@ -22,10 +22,11 @@ use crate::{
 /// The actions on every repository that is pushed to.
 ///
 /// Source: ECR user guide, "IAM permissions for pushing an image"; the calls of [`crate::ecr`].
-const PUSH: [&str; 8] = [
+const PUSH: [&str; 9] = [
     "ecr:BatchCheckLayerAvailability",
     "ecr:BatchGetImage",
     "ecr:CompleteLayerUpload",
+    "ecr:DescribeImages",
     "ecr:DescribeRepositories",
     "ecr:InitiateLayerUpload",
     "ecr:ListImages",
@@ -40,7 +41,8 @@ const PULL: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 /// Restores an archived image.
 const RESTORE: &str = "ecr:UpdateImageStorageClass";
 
-/// Lists the tags of a repository with their push times.
+/// Lists the tags of a source with their push times. On a destination, `bootstrap` asks for the time of an
+/// image that it keeps.
 const LIST: &str = "ecr:DescribeImages";
 
 /// The policy for `sync`, as one document.
@@ -163,8 +165,8 @@ pub(crate) fn destination_actions(config: &Config, id: DestinationId) -> Destina
 
 /// Names the purpose of these actions for the `Sid`.
 fn purpose(actions: &Actions) -> String {
-    let list = if actions.contains(LIST) { "List" } else { "" };
     if !actions.contains("ecr:PutImage") {
+        let list = if actions.contains(LIST) { "List" } else { "" };
         let pull = match (actions.contains(changes::IMPORT[0]), actions.contains(PULL[0])) {
             (true, _) => "Warm",
             (false, true) => "Pull",
@@ -176,7 +178,7 @@ fn purpose(actions: &Actions) -> String {
     let mount = if actions.contains(PULL[1]) { "Mount" } else { "" };
     let changes = actions::RECONCILE.iter().any(|action| actions.contains(action));
     let settle = if changes { "Settle" } else { "" };
-    format!("Push{create}{settle}{mount}{list}")
+    format!("Push{create}{settle}{mount}")
 }
 
 #[cfg(test)]

@@ -19,8 +19,13 @@ use super::{
     store::BlobStore,
 };
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, fallback_tag},
-    remote::{Body, Destination, HostContext, Mount, Provision, UploadSession},
+    model::{
+        Descriptor, Digest, Error, Kind, Platform, RawManifest, Repository, Result, Tag,
+        fallback_tag,
+    },
+    remote::{
+        Body, Destination, HostContext, Mount, Provision, UploadSession, body::stored_platform,
+    },
 };
 
 impl Destination for Layout {
@@ -47,6 +52,14 @@ impl Destination for Layout {
             Ok(Some(found))
         })
         .await
+    }
+
+    async fn platform(
+        &self,
+        repository: &Repository,
+        config: &Descriptor,
+    ) -> Result<Option<Platform>> {
+        stored_platform(self, repository, config).await
     }
 
     async fn manifests(

@@ -35,6 +35,28 @@ pub(crate) fn check_writable(path: &Path, name: &str) -> Result<()> {
     }
 }
 
+/// Checks before a run that its file can be saved to this path once its directories are made.
+pub(crate) fn check_creatable(path: &Path, name: &str) -> Result<()> {
+    let ancestors = || path.ancestors().skip(1);
+    match ancestors().find(|it| it.exists()) {
+        Some(directory) if ancestors().next() == Some(directory) => check_writable(path, name),
+        nearest => {
+            let beside = nearest.unwrap_or(Path::new("")).join("directory");
+            let wrong = |cause| cannot_write(Kind::Configuration, path, name).because(cause);
+            draft(&beside, PUBLIC).map(drop).map_err(wrong)
+        }
+    }
+}
+
+/// Checks before a run that [`append`] can open this path. Creates no file.
+pub(crate) fn check_appendable(path: &Path, name: &str) -> Result<()> {
+    if !path.exists() {
+        return check_writable(path, name);
+    }
+    let opened = OpenOptions::new().append(true).open(path);
+    opened.map(drop).map_err(|cause| cannot_write(Kind::Configuration, path, name).because(cause))
+}
+
 /// Saves a file. Readers see the complete old file or the complete new one; after an error, the old.
 ///
 /// Replaces a symbolic link, and not the file behind it. A pipe must have a reader; needs a runtime.
@@ -67,13 +89,12 @@ pub(crate) fn save(
     .map_err(failed)
 }
 
-/// Appends a text to a file, in one write. The text starts on a line of its own. An empty text only
-/// opens the file.
+/// Appends a text to a file, in one write. The text starts on a line of its own.
 pub(crate) fn append(path: &Path, name: &str, text: &str) -> Result<()> {
     let failed = |cause| cannot_write(Kind::Unavailable, path, name).because(cause);
     let append = || {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        let old = if text.is_empty() { Vec::new() } else { fs::read(path)? };
+        let old = fs::read(path)?;
         let start = if old.is_empty() || old.ends_with(b"\n") { "" } else { "\n" };
         file.write_all(format!("{start}{text}").as_bytes())
     };
@@ -274,6 +295,20 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(directory.path().join("new")).unwrap(), "text");
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+
+    #[test]
+    fn the_check_of_a_path_makes_neither_files_nor_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        let [deep, file] = ["a/b/hosts.toml", "file"].map(|it| directory.path().join(it));
+        check_creatable(&deep, "form").unwrap();
+        check_creatable(&file, "form").unwrap();
+        check_appendable(&file, "form").unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        fs::write(&file, "").unwrap();
+        check_appendable(&file, "form").unwrap();
+        let error = check_creatable(&file.join("b/hosts.toml"), "form").unwrap_err();
+        assert_eq!(error.kind(), Kind::Configuration, "a file is no directory: {error:?}");
     }
 
     #[test]

@@ -12,8 +12,11 @@ use super::{
     content::{Absence, RepositoryClient, present},
 };
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, RawManifest, Repository, Result, Tag, TagOrDigest},
-    remote::{Body, Destination, Mount, Provision, UploadSession},
+    model::{
+        Descriptor, Digest, Error, Kind, Platform, RawManifest, Repository, Result, Tag,
+        TagOrDigest,
+    },
+    remote::{Body, Destination, Mount, Provision, UploadSession, body::stored_platform},
 };
 
 impl Destination for Registry {
@@ -54,6 +57,14 @@ impl Destination for Registry {
             }
         };
         find_each(digests, get).await
+    }
+
+    async fn platform(
+        &self,
+        repository: &Repository,
+        config: &Descriptor,
+    ) -> Result<Option<Platform>> {
+        stored_platform(self, repository, config).await
     }
 
     async fn missing_manifests(

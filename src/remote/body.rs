@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     ByteStream, HostContext, Source,
-    stall::{BodyStats, ThroughputGuard},
+    stall::{BodyStats, StallTimeouts, ThroughputGuard},
 };
 use crate::model::{
     Descriptor, Digest, Error, Kind, Platform, Repository, Result,
@@ -99,14 +99,51 @@ pub(crate) async fn platform(
     config: &Descriptor,
     open: impl FnOnce() -> Body,
 ) -> Result<Option<Platform>> {
-    if !config.is_image_config() {
+    match has_platform(config)? {
+        true => platform_in(config, &open().read().await?),
+        false => Ok(None),
+    }
+}
+
+/// Does the same as [`platform`] for an image that a registry has. Makes one attempt.
+///
+/// # Errors
+/// Those of the registry, and [`Kind::Corrupt`] if the config has another digest.
+pub(crate) async fn stored_platform<S: Source>(
+    registry: &S,
+    repository: &Repository,
+    config: &Descriptor,
+) -> Result<Option<Platform>> {
+    if !has_platform(config)? {
         return Ok(None);
     }
-    if config.size > MANIFEST_LIMIT {
+    let mut stream = registry.blob(repository, config, 0).await?;
+    let (mut bytes, mut throughput) = (Vec::new(), ThroughputGuard::default());
+    let longest = StallTimeouts::default().read;
+    while bytes.len() as u64 <= config.size
+        && let Some(chunk) = throughput.next(&mut stream, longest).await
+    {
+        bytes.extend_from_slice(&chunk?);
+    }
+    match Digest::of(&bytes) == config.digest {
+        true => platform_in(config, &bytes),
+        false => Err(Error::new(Kind::Corrupt, format!("config {} is damaged", config.digest))),
+    }
+}
+
+/// Returns `true` for the config of an image.
+///
+/// # Errors
+/// [`Kind::TooLarge`] for one that is not read into memory.
+fn has_platform(config: &Descriptor) -> Result<bool> {
+    if config.is_image_config() && config.size > MANIFEST_LIMIT {
         return Err(too_large(config.size).context("cannot read the image's config"));
     }
-    let bytes = open().read().await?;
-    known_platform(&mut serde_json::Deserializer::from_slice(&bytes)).map_err(|cause| {
+    Ok(config.is_image_config())
+}
+
+fn platform_in(config: &Descriptor, bytes: &[u8]) -> Result<Option<Platform>> {
+    known_platform(&mut serde_json::Deserializer::from_slice(bytes)).map_err(|cause| {
         Error::new(Kind::Corrupt, format!("config {} cannot be read", config.digest)).because(cause)
     })
 }

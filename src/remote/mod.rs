@@ -20,7 +20,7 @@ use std::{
     fmt,
     future::ready,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -28,8 +28,8 @@ use futures::stream::BoxStream;
 use url::Url;
 
 use crate::model::{
-    Descriptor, Digest, Listed, ListedImage, RawManifest, Repository, Result, SettingChange, Tag,
-    TagOrDigest,
+    Descriptor, Digest, Error, Kind, Listed, ListedImage, Platform, RawManifest, Repository,
+    Result, SettingChange, Tag, TagOrDigest,
 };
 pub use body::Body;
 pub use circuit_breaker::OutagePolicy;
@@ -172,6 +172,28 @@ pub trait Destination: Provision {
         repository: &Repository,
         blobs: &[Descriptor],
     ) -> impl Reply<HashSet<Digest>>;
+
+    /// The platform in the config of an image that the repository has; `None` if it names none.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`](crate::model::Kind) from a destination that serves no content.
+    fn platform(
+        &self,
+        _repository: &Repository,
+        config: &Descriptor,
+    ) -> impl Reply<Option<Platform>> {
+        let problem = format!("cannot read config {}", config.digest);
+        ready(Err(Error::new(Kind::Unsupported, problem)))
+    }
+
+    /// The time at which an image was pushed, if the registry tells it. Never fails.
+    fn pushed_at(
+        &self,
+        _repository: &Repository,
+        _image: &Digest,
+    ) -> impl Future<Output = Option<SystemTime>> + Send {
+        ready(None)
+    }
 
     /// Mounts the blob from another repository, or returns an upload session.
     fn mount(

@@ -1,11 +1,14 @@
 //! A destination of any kind behind one type, statically dispatched.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
 
 use crate::{
     ecr::Ecr,
     layout::Layout,
-    model::{Descriptor, Digest, RawManifest, Repository, Result, Tag},
+    model::{Descriptor, Digest, Platform, RawManifest, Repository, Result, Tag},
     registry::Registry,
     remote::{
         Apply, ArchivedImage, Body, Destination, Mount, Mounting, Mutability, Presence, Provision,
@@ -39,6 +42,8 @@ impl Destination for AnyDestination {
         missing_referrers(at: &Repository, referrers: &HashMap<Digest, Vec<Digest>>)
             -> Result<HashSet<Digest>>;
         missing_blobs(repository: &Repository, blobs: &[Descriptor]) -> Result<HashSet<Digest>>;
+        platform(repository: &Repository, config: &Descriptor) -> Result<Option<Platform>>;
+        pushed_at(repository: &Repository, image: &Digest) -> Option<SystemTime>;
         mount(repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<Mount>;
         open_upload(repository: &Repository, blob: &Descriptor) -> Result<UploadSession>;
         push_blob(at: &Repository, blob: &Descriptor, session: UploadSession, body: Body)

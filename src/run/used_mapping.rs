@@ -2,7 +2,7 @@
 //!
 //! It has an image only if the destination has it after the run, at the digest of the report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     image_mapping::{one_destination, plain_http},
@@ -13,7 +13,7 @@ use crate::{
     config::{Config, Entry, Tags},
     discover::{
         FoundUses, Resolution,
-        forms::{ImageMapping, MappedImage, MappingBasis, MissingImage},
+        forms::{ImageMapping, ImageUse, MappedImage, MappingBasis, MissingImage},
     },
     model::{
         DestinationId, Digest, Platforms, Reference, Repository, Result, TagOrDigest,
@@ -21,69 +21,96 @@ use crate::{
     },
 };
 
-/// Maps the images of the uses to the destination of this name, or to their only one. Before the run,
-/// which is then `None`, every image counts as mirrored. An image that files name at the destination
-/// already has its own name.
-///
-/// # Errors
-/// Those of [`one_destination`].
-pub(crate) fn used_mapping(
-    used: &UsedImages,
-    found: &FoundUses,
-    name: Option<&str>,
-    run: Option<&(Report, LockFile)>,
-) -> Result<ImageMapping> {
-    let config = &used.config;
-    let targets = used.entries.iter().flat_map(|entry| {
-        let mirrored = entry.mirrored.iter().map(|target| target.destination);
-        mirrored.chain(entry.cached.iter().map(|target| target.destination))
-    });
-    let destination = one_destination(config, targets.collect(), name)?;
-    let mut run = run.map(|(report, lock)| (report.images.iter().collect::<Vec<&Row>>(), lock));
-    let mut places = Vec::new();
-    for entry in &used.entries {
-        let target = destination.and_then(|id| EntryTarget::new(config, entry, id));
-        let place = target.and_then(|target| match &mut run {
-            Some((rows, lock)) => target.after(rows, lock),
-            None => target.before(),
+/// The images of the uses with their entries, for the destination of a name or for their only one.
+pub(crate) struct UsedMapping<'a> {
+    used: &'a UsedImages,
+    destination: Option<DestinationId>,
+    images: Vec<ImageUses>,
+    bake_targets: BTreeSet<String>,
+}
+
+/// An image and the places that use it.
+struct ImageUses {
+    source: Reference,
+    /// The index of its entry.
+    entry: Option<usize>,
+    uses: Vec<ImageUse>,
+}
+
+impl<'a> UsedMapping<'a> {
+    /// # Errors
+    /// Those of [`one_destination`].
+    pub(crate) fn new(used: &'a UsedImages, found: &FoundUses, name: Option<&str>) -> Result<Self> {
+        let targets = used.entries.iter().flat_map(|entry| {
+            let mirrored = entry.mirrored.iter().map(|target| target.destination);
+            mirrored.chain(entry.cached.iter().map(|target| target.destination))
         });
-        places.push((entry, place));
+        let destination = one_destination(&used.config, targets.collect(), name)?;
+        let mut images = Vec::<ImageUses>::new();
+        let mut indexes: BTreeMap<String, usize> = BTreeMap::new();
+        for one in &found.uses {
+            let Resolution::Image(source) = &one.image else { continue };
+            let index = *indexes.entry(source.to_string()).or_insert_with(|| {
+                let entry = entry_of(source, &used.entries);
+                images.push(ImageUses { source: source.clone(), entry, uses: Vec::new() });
+                images.len() - 1
+            });
+            images[index].uses.push(one.place.clone());
+        }
+        let bake_targets = found.bake_targets.iter().cloned().collect();
+        Ok(Self { used, destination, images, bake_targets })
     }
-    let (mut images, mut missing) = (Vec::<MappedImage>::new(), Vec::new());
-    // `Err` has the index of a missing image
-    let mut indexes: BTreeMap<String, std::result::Result<usize, usize>> = BTreeMap::new();
-    for one in &found.uses {
-        let Resolution::Image(source) = &one.image else { continue };
-        let index = indexes.entry(source.to_string()).or_insert_with(|| {
-            let found = entry_of(source, &places);
-            let image = match used.is_at_destination(source) {
-                true => Some(mapped(source, source.clone(), None)),
-                false => found.and_then(|(entry, place)| {
-                    Some(mapped(source, place.clone()?, Some((entry, destination?))))
-                }),
+
+    /// The mapping before the run: every image counts as mirrored.
+    pub(crate) fn before(&self) -> ImageMapping {
+        self.mapping(|target| target.before())
+    }
+
+    /// The mapping of the images that the destination has after the run.
+    pub(crate) fn after(&self, report: &Report, lock: &LockFile) -> ImageMapping {
+        let mut rows: Vec<&Row> = report.images.iter().collect();
+        self.mapping(|target| target.after(&mut rows, lock))
+    }
+
+    /// Maps each image to the `place` of its entry. An image that files name at the destination already
+    /// has its own name.
+    fn mapping(
+        &self,
+        mut place: impl FnMut(&EntryTarget<'_>) -> Option<Reference>,
+    ) -> ImageMapping {
+        let UsedImages { config, entries } = self.used;
+        let target = |entry| EntryTarget::new(config, entry, self.destination?);
+        let targets: Vec<Option<EntryTarget<'_>>> = entries.iter().map(target).collect();
+        let places: Vec<Option<Reference>> =
+            targets.iter().map(|target| place(target.as_ref()?)).collect();
+        let (mut images, mut missing) = (Vec::new(), Vec::new());
+        for ImageUses { source, entry, uses } in &self.images {
+            let (source, uses) = (source.clone(), uses.clone());
+            let target = entry.and_then(|index| targets[index].as_ref());
+            let place = entry.and_then(|index| places[index].clone());
+            let mapped = |destination, platforms, is_cached| MappedImage {
+                source: source.clone(),
+                destination,
+                platforms,
+                is_cached,
+                uses: uses.clone(),
             };
-            if let Some(image) = image {
-                images.push(image);
-                return Ok(images.len() - 1);
+            if self.used.is_at_destination(&source) {
+                images.push(mapped(source.clone(), Platforms::All, false));
+            } else if let (Some(target), Some(place)) = (target, place) {
+                images.push(mapped(place, target.platforms(), target.is_cached));
+            } else {
+                missing.push(MissingImage { source, is_sent: target.is_some(), uses });
             }
-            let is_sent = found
-                .is_some_and(|(entry, _)| entry.targets().any(|(id, _)| Some(id) == destination));
-            missing.push(MissingImage { source: source.clone(), is_sent, uses: Vec::new() });
-            Err(missing.len() - 1)
-        });
-        let uses = match *index {
-            Ok(at) => &mut images[at].uses,
-            Err(at) => &mut missing[at].uses,
-        };
-        uses.push(one.place.clone());
+        }
+        ImageMapping {
+            basis: MappingBasis::Uses,
+            images,
+            missing,
+            plain_http: plain_http(config),
+            bake_targets: self.bake_targets.clone(),
+        }
     }
-    Ok(ImageMapping {
-        basis: MappingBasis::Uses,
-        images,
-        missing,
-        plain_http: plain_http(config),
-        bake_targets: found.bake_targets.iter().cloned().collect(),
-    })
 }
 
 impl UsedImages {
@@ -93,25 +120,9 @@ impl UsedImages {
     }
 }
 
-/// An image without uses. One at the destination has no entry.
-fn mapped(
-    source: &Reference,
-    destination: Reference,
-    entry: Option<(&Entry, DestinationId)>,
-) -> MappedImage {
-    let is_cached =
-        entry.is_some_and(|(entry, id)| entry.cached.iter().any(|target| target.destination == id));
-    let mirrored = entry.filter(|_| !is_cached);
-    let platforms = mirrored.map_or(Platforms::All, |(entry, _)| entry.filter.platforms.clone());
-    MappedImage { source: source.clone(), destination, platforms, is_cached, uses: Vec::new() }
-}
-
-/// The entry of a reference: of several with its digest, the one with its tag.
-fn entry_of<'p, 'e>(
-    source: &Reference,
-    places: &'p [(&'e Entry, Option<Reference>)],
-) -> Option<&'p (&'e Entry, Option<Reference>)> {
-    let is_entry = |(entry, _): &&(&Entry, Option<Reference>)| {
+/// The index of the entry of a reference: of several with its digest, the one with its tag.
+fn entry_of(source: &Reference, entries: &[Entry]) -> Option<usize> {
+    let is_entry = |(_, entry): &(usize, &Entry)| {
         (&entry.host, &entry.repository) == (&source.host, &source.repository)
             && match (&entry.tags, &source.digest) {
                 (Tags::Exact(tags), None) => source.tag.iter().all(|tag| tags.contains(tag)),
@@ -119,12 +130,12 @@ fn entry_of<'p, 'e>(
                 _ => false,
             }
     };
-    let has_tag = |(entry, _): &&(&Entry, Option<Reference>)| match &entry.tags {
+    let has_tag = |(_, entry): &(usize, &Entry)| match &entry.tags {
         Tags::Pinned { tag, .. } => Some(tag) == source.tag.as_ref(),
         Tags::Exact(_) | Tags::Selected(_) => true,
     };
-    let mut all = places.iter().filter(is_entry);
-    all.clone().find(has_tag).or_else(|| all.next())
+    let mut all = entries.iter().enumerate().filter(is_entry);
+    all.clone().find(has_tag).or_else(|| all.next()).map(|(index, _)| index)
 }
 
 /// An entry with one tag, at one destination.
@@ -147,6 +158,13 @@ impl<'a> EntryTarget<'a> {
             (None, None) => return None,
         };
         Some(Self { config, entry, destination, repository, is_cached: mirrored.is_none() })
+    }
+
+    fn platforms(&self) -> Platforms {
+        match self.is_cached {
+            true => Platforms::All,
+            false => self.entry.filter.platforms.clone(),
+        }
     }
 
     /// The reference to pull, if the run mirrored the image. Removes its row from those of the run: of

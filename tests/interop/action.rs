@@ -168,7 +168,9 @@ fn the_action_writes_outputs_and_a_summary_and_has_the_status_of_the_run() {
     let (status, written) = run("sync", "sandbox/*\n");
     assert_eq!(status, Some(0), "{written}");
     assert!(written.contains("\ncopied=0\nfailed=0\nexit-code=0\n"), "{written}");
+    fs::write(&summary, "").unwrap();
     let (status, written) = run("bootstrap", "");
     assert_eq!(status, Some(1), "{written}");
+    assert!(fs::read_to_string(&summary).unwrap().contains("private-app"));
     assert!(written.contains("\ncopied=0\nfailed=1\nexit-code=1\n"), "{written}");
 }

@@ -94,6 +94,53 @@ fn an_unresolved_variable_is_exit_1_until_its_build_argument_is_given() {
 }
 
 #[test]
+fn a_dockerfile_that_another_file_builds_has_the_images_of_both_builds() {
+    let home = tempfile::tempdir().unwrap();
+    let compose = "services:\n  app:\n    build: {context: ., target: app, args: {V: \"22\"}}\n";
+    let dockerfile = "ARG V=20\nARG OWN\nFROM node:$V AS app\nFROM golang:1\n";
+    write(home.path(), &[("compose.yaml", compose), ("Dockerfile", dockerfile)]);
+    let listed = run(home.path(), &["bootstrap", "--list", "--json"]);
+    assert_eq!(listed.status, Some(0), "{} {}", listed.out, listed.talk);
+    let expected =
+        ["Dockerfile:3 docker.io/library/node:22", "Dockerfile:3 docker.io/library/node:20"];
+    assert_eq!(places(&listed.out), expected);
+}
+
+#[test]
+fn a_malformed_dockerfile_is_named_with_its_line_and_is_exit_1() {
+    let home = tempfile::tempdir().unwrap();
+    write(home.path(), &[("Dockerfile", "ARG A\nFROM\n"), ("b/Dockerfile", "FROM scratch\n")]);
+    for arguments in [&["bootstrap", "--list"][..], &["bootstrap", "--to", REGISTRY, "--sandbox=s"]]
+    {
+        let ended = run(home.path(), arguments);
+        assert_eq!(ended.status, Some(1), "{}", ended.talk);
+        let problem = "warning: Dockerfile:2: `FROM` names no image";
+        assert!(ended.talk.contains(problem), "{}", ended.talk);
+    }
+}
+
+#[test]
+fn a_run_writes_its_report_metrics_and_summary() {
+    let home = tempfile::tempdir().unwrap();
+    write(home.path(), &[("Dockerfile", "FROM registry.k8s.io/pause:3.10\n")]);
+    let to = format!("--to={REGISTRY}/m");
+    let files = ["--report=report.json", "--metrics=metrics.prom", "--summary=summary.md"];
+    let fixed = ["bootstrap", "--sandbox=state", &to];
+    let ended = run(home.path(), &[&fixed[..], &files].concat());
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    let read = |name: &str| fs::read_to_string(home.path().join(name)).unwrap();
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!(column(&report, "outcome"), ["copied"]);
+    assert!(read("metrics.prom").contains("ecr_mirror_images{outcome=\"copied\"} 1\n"));
+    assert!(read("summary.md").contains("bootstrap"), "{}", read("summary.md"));
+    for more in ["--list", "--metrics=- --json", "--metrics=- --emit=env"] {
+        let more: Vec<&str> = more.split(' ').collect();
+        let refused = run(home.path(), &[&fixed[..], &files[..1], &more].concat());
+        assert_eq!(refused.status, Some(2), "{more:?}: {}", refused.talk);
+    }
+}
+
+#[test]
 fn standard_input_is_read_by_its_content() {
     let home = tempfile::tempdir().unwrap();
     let mut command = ecr_mirror_in(home.path(), &["bootstrap", "--list", "--json", "-"]);
@@ -247,7 +294,8 @@ async fn an_image_whose_source_is_limited_is_used_from_the_destination() {
     assert_eq!(column(&report, "outcome"), ["kept"; 2]);
     assert!(column(&report, "digest")[0].starts_with("sha256:"), "{report}");
     assert_eq!(report["totals"]["kept"], 2);
-    assert!(kept.talk.contains("warning: the destination keeps its image: "), "{}", kept.talk);
+    let warning = "warning: the destination keeps its image, pushed at 20";
+    assert!(kept.talk.contains(warning), "{}", kept.talk);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,7 +376,7 @@ fn into_adds_the_images_that_a_file_lacks_and_the_second_run_changes_nothing() {
     let first = into();
     // the unresolved one
     assert_eq!(first.status, Some(1), "{}", first.talk);
-    assert!(first.talk.contains("mirror.toml: 5 images added"), "{}", first.talk);
+    assert!(first.talk.contains("mirror.toml: added 5 tags of 5 repositories"), "{}", first.talk);
     let written = fs::read_to_string(home.path().join("mirror.toml")).unwrap();
     let expected = toml
         .replace(
@@ -355,6 +403,11 @@ fn into_writes_a_new_file_for_the_destination_of_to_and_mirrors_as_it_says() {
     let missing = bootstrap(&[]);
     assert_eq!(missing.status, Some(2), "{}", missing.talk);
     assert!(missing.talk.contains("ecr-mirror init --output images.toml"), "{}", missing.talk);
+    let nothing = run(home.path(), &["bootstrap", "--sandbox=state"]);
+    assert_eq!(nothing.status, Some(2), "{}", nothing.talk);
+    for way in ["`ecr-mirror init`", "--to REGISTRY[/PREFIX]"] {
+        assert!(nothing.talk.contains(way), "{}", nothing.talk);
+    }
     let to = format!("{REGISTRY}/mirror");
     for outcome in ["copied", "up_to_date"] {
         let ended = bootstrap(&["--to", &to, "--json"]);

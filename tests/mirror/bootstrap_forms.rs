@@ -230,6 +230,31 @@ fn a_form_overwrites_neither_its_input_nor_a_configuration() {
 }
 
 #[test]
+fn a_refused_form_leaves_neither_a_changed_file_nor_a_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let destination = format!("[[destination]]\nregistry = \"{REGISTRY}\"\nprefix = \"m\"\n");
+    // two registries share the prefix
+    let dockerfile = "FROM alpine:3.20\nFROM quay.io/coreos/etcd:v3.5.17\n";
+    write(home, &[("Dockerfile", dockerfile), ("into.toml", &destination)]);
+    for emit in ["hosts.toml=a/certs.d", "buildkitd=buildkitd.toml"] {
+        for options in ["--into into.toml", "--into new.toml", ""] {
+            let ended = bootstrap(home, &format!("{options} --emit env=env --emit {emit}"));
+            assert_eq!(ended.status, Some(2), "{emit} {options}: {}", ended.talk);
+            assert!(ended.talk.contains("{registry}/{repository}"), "{}", ended.talk);
+        }
+    }
+    assert_eq!(read(home, "into.toml"), destination);
+    assert_eq!(fs::read_dir(home).unwrap().count(), 2);
+    // the same form of one registry
+    write(home, &[("Dockerfile", "FROM registry.k8s.io/pause:3.10\n")]);
+    let ended = bootstrap(home, "--into into.toml --emit hosts.toml=a/certs.d");
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    assert!(read(home, "into.toml").contains("pause\" = \"3.10\""));
+    assert!(read(home, "a/certs.d/registry.k8s.io/hosts.toml").contains("/v2/m\""));
+}
+
+#[test]
 fn an_image_that_was_not_mirrored_is_in_no_form_and_the_others_are() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

@@ -20,7 +20,7 @@ use axum::{
     response::Response,
 };
 use ecr_mirror::{
-    engine::{Check, Mode, Options, Shutdown},
+    engine::{Check, Mode, Options, Shutdown, WithoutSource},
     model::{event::Silent, outcome::Report},
     run::registries::Registries,
     sandbox::{self, Sandbox},
@@ -111,8 +111,11 @@ impl Proxy {
     }
 
     async fn run(&self, toml: &str, mode: Mode, check: Check) -> Report {
+        self.run_with(toml, Options { mode, check, ..Options::default() }).await
+    }
+
+    async fn run_with(&self, toml: &str, options: Options) -> Report {
         let registries = Registries::with_sandbox(self.address, TRANSFERS);
-        let options = Options { mode, check, ..Options::default() };
         world::mirror_with(&registries, toml, options, Arc::new(Silent), Shutdown::default()).await
     }
 }
@@ -312,6 +315,25 @@ async fn a_warmed_and_a_restored_image_need_no_permission_outside_their_policy()
     let report = proxy.sync(&world.toml()).await;
     assert_eq!(report.exit, 0, "{:?}", report.images);
     proxy.assert_sufficient(&["ecr:BatchImportUpstreamImage", "ecr:UpdateImageStorageClass"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_image_needs_no_permission_outside_its_policy_and_none_for_its_time() {
+    let world = World::new().await.image("quay.io/team/app:1", AMD64);
+    world.sync().await.assert_exit(0);
+    world.fault("throttle=3600@upstream//quay.io/");
+    let toml = world.toml();
+    let policy = printed("mirror", &toml);
+    let proxy = Proxy::start(world.sandbox.address(), &[], policy.clone()).await;
+    let options = Options { without_source: WithoutSource::Keep, ..Options::default() };
+    let report = proxy.run_with(&toml, options).await;
+    assert_eq!((report.exit, report.totals.kept), (0, 1), "{:?}", report.images);
+    assert!(report.images[0].warnings[0].contains(", pushed at "), "{:?}", report.images);
+    proxy.assert_sufficient(&["ecr:DescribeImages"]);
+    proxy.enforce(policy.without_action("ecr:DescribeImages"));
+    let report = proxy.run_with(&toml, options).await;
+    assert_eq!((report.exit, report.totals.kept), (0, 1), "{:?}", report.images);
+    assert!(!report.images[0].warnings[0].contains("pushed at"), "{:?}", report.images);
 }
 
 #[tokio::test(flavor = "multi_thread")]

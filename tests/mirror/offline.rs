@@ -48,7 +48,8 @@ async fn an_image_of_an_unavailable_source_is_kept_and_only_a_missing_one_fails(
         assert_eq!((app.outcome, app.digest.as_ref()), (Outcome::Kept, Some(&digest)), "{fault}");
         assert_eq!((&app.error, &app.source_digest), (&None, &None), "{fault}: {app:?}");
         let warning = &app.warnings[0];
-        assert!(warning.starts_with("the destination keeps its image: cannot "), "{warning}");
+        assert!(warning.starts_with("the destination keeps its image, pushed at 20"), "{warning}");
+        assert!(warning.contains("Z: cannot "), "{warning}");
         assert!(warning.contains("quay.io"), "{warning}");
         assert_eq!(run.row("other:1").outcome, Outcome::UpToDate, "{fault}");
         let is_deferred = fault == "throttle=3600";
@@ -56,11 +57,14 @@ async fn an_image_of_an_unavailable_source_is_kept_and_only_a_missing_one_fails(
         assert_eq!(run.row("new:1").outcome, missing, "{fault}");
         run.assert_exit(if is_deferred { 3 } else { 1 });
         assert_eq!(run.report.totals.kept, 1, "{fault}");
-        assert_eq!(api_calls(&run).len(), 3, "one call a repository: {:?}", api_calls(&run));
+        let (pushed, queries): (Vec<&str>, Vec<&str>) =
+            api_calls(&run).into_iter().partition(|call| call.contains("DescribeImages"));
+        assert_eq!((pushed.len(), queries.len()), (1, 3), "one call a repository: {queries:?}");
         assert_eq!(run.writes(), Vec::<String>::new());
     }
     let strict = run(&world, WithoutSource::Fail).await;
     assert_eq!(strict.row("app:1").outcome, Outcome::Deferred);
+    assert!(!api_calls(&strict).iter().any(|call| call.contains("DescribeImages")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,6 +191,30 @@ async fn a_pinned_image_is_kept_only_if_it_is_the_pinned_one_or_a_part_of_it() {
     let one = "platforms = [\"linux/amd64\"]";
     offline_with(&mut world, &new, one, "status=503").await.assert_all(Outcome::Kept);
     offline_with(&mut world, &old, one, "status=503").await.assert_all(Outcome::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_an_index_is_kept_only_for_its_platform() {
+    let mut world = World::new().await;
+    world.upstream().image(APP).platforms(["linux/amd64", "linux/arm64"]).push();
+    let keys = |platform: &str| format!("platforms = [\"{platform}\"]\nflatten = true");
+    world.reconfigure(entry(APP, &keys("linux/amd64")));
+    world.sync().await.assert_exit(0);
+    let kept = offline_with(&mut world, APP, &keys("linux/amd64"), "status=503").await;
+    kept.assert_exit(0).assert_all(Outcome::Kept);
+    assert_eq!(kept.row("team/app").platforms, ["linux/amd64"]);
+    let other = offline_with(&mut world, APP, &keys("linux/arm64"), "status=503").await;
+    other.assert_exit(1).assert_all(Outcome::Failed);
+    let warning = &other.row("team/app").warnings[0];
+    assert!(warning.contains("no image for linux/arm64 (available: linux/amd64)"), "{warning}");
+    // the destination does not serve the config
+    world.sandbox.faults().clear();
+    world.fault("status=403@ecr:GET/blobs/");
+    world.fault("status=503@upstream//quay.io/");
+    let unknown = offline(&world).await;
+    unknown.assert_exit(0).assert_all(Outcome::Kept);
+    let warning = &unknown.row("team/app").warnings[1];
+    assert!(warning.starts_with("the platform of the image is not known: "), "{warning}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,36 @@
-//! The rows of uses.
+//! Prints the uses, each in a row.
 
 use crate::{
-    discover::{Resolution, Unreadable, Use},
-    output::uses::{UnreadableRow, UseRow},
+    discover::{FoundUses, Resolution, Unreadable, Use},
+    model::Result,
+    output::{
+        Screen, error,
+        uses::{self, UnreadableRow, UseRow},
+    },
 };
 
-pub(super) fn row(one: &Use) -> UseRow {
+pub(super) fn print(screen: &Screen, found: &FoundUses, as_json: bool) -> Result<()> {
+    let rows: Vec<UseRow> = found.uses.iter().map(row).collect();
+    if as_json {
+        let unreadable: Vec<UnreadableRow> = found.unreadable.iter().map(unreadable_row).collect();
+        return screen.print(|out| uses::json(out, &rows, &unreadable));
+    }
+    screen.print(|out| uses::table(out, &rows, screen.width()))?;
+    found.unreadable.iter().for_each(|one| error::warn(screen, &one.to_string()));
+    Ok(())
+}
+
+/// Warns of the images that are not mirrored, because their references are not known.
+pub(super) fn warn_of_unresolved(screen: &Screen, found: &FoundUses) {
+    for row in found.uses.iter().map(row).filter(|row| row.reference.is_none()) {
+        let advice = row.advice().unwrap_or_default();
+        let place = format!("{}:{}", row.file, row.line);
+        error::warn(screen, &format!("{place}: `{}` is not mirrored: {advice}", row.written));
+    }
+    found.unreadable.iter().for_each(|one| error::warn(screen, &one.to_string()));
+}
+
+fn row(one: &Use) -> UseRow {
     let (reference, missing, problem) = match &one.image {
         Resolution::Image(reference) => (Some(reference.to_string()), Vec::new(), None),
         Resolution::Missing(names) => (None, names.clone(), None),
@@ -24,7 +49,7 @@ pub(super) fn row(one: &Use) -> UseRow {
     }
 }
 
-pub(super) fn unreadable_row(one: &Unreadable) -> UnreadableRow {
+fn unreadable_row(one: &Unreadable) -> UnreadableRow {
     let (file, problem) = (one.file.display().to_string(), one.problem.clone());
     UnreadableRow { file, line: one.line, problem }
 }

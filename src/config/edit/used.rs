@@ -267,6 +267,22 @@ mod tests {
     }
 
     #[test]
+    fn line_ends_and_a_byte_order_mark_stay_and_without_an_addition_every_byte() {
+        let before = "\u{feff}# ours\r\n[images]\r\nalpine = \"3\" # small\r\n";
+        let added = |before: &str, reference| {
+            let mut file = EditedFile::parse("mirror.toml", before).unwrap();
+            file.add_used(&[image(reference, None)]).unwrap();
+            file.to_string()
+        };
+        let after = before.replace("\"3\"", "[\"3\", \"4\"]") + "busybox = \"1\"\r\n";
+        assert_eq!(added(&added(before, "alpine:4"), "busybox:1"), after);
+        // a file with both line ends
+        for mixed in [before.to_owned() + "busybox = \"1\"\n", before.replace("ours\r", "ours")] {
+            assert_eq!(added(&mixed, "alpine:3"), mixed);
+        }
+    }
+
+    #[test]
     fn a_line_of_a_repository_has_the_keys_of_the_source_with_a_wildcard() {
         let wildcard = "docker.io/library/*";
         for before in [

@@ -13,7 +13,7 @@ use super::{
     forms::UseKind,
     variables::{Expansion, ExpansionRules, expand},
 };
-use crate::model::Platform;
+use crate::model::{Platform, Reference};
 
 const NO_EXPANSION: &str =
     "BuildKit expands no variable here; write `FROM … AS name`, and the name";
@@ -27,6 +27,9 @@ pub(super) fn read(reader: &mut FileReader<'_>) {
         }
     };
     add_syntax(reader, &lines);
+    if let Some((at, problem)) = mistake(reader, &lines) {
+        reader.unreadable(reader.line(at), problem);
+    }
     let stages = stages(&lines);
     let reached = reached(reader, &lines, &stages);
     let platforms = match &reader.options.platforms[..] {
@@ -63,6 +66,71 @@ fn add(reader: &mut FileReader<'_>, text: FoundText) {
         return reader.add_as(text, Resolution::Invalid(NO_EXPANSION.to_owned()));
     }
     reader.add(text);
+}
+
+/// Source: Dockerfile reference, "Overview".
+const INSTRUCTIONS: [&str; 18] = [
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// The first instruction that stops every build: its place and the problem. `None` for a file that
+/// another frontend reads.
+fn mistake(reader: &FileReader<'_>, lines: &Lines) -> Option<(usize, String)> {
+    let argument = reader.options.build_args.get("BUILDKIT_SYNTAX");
+    let frontend = argument.or(lines.syntax.as_ref().map(|(image, _)| image));
+    let is_dockerfile = |image: &String| {
+        let image = image.parse::<Reference>();
+        let name = image.as_ref().ok().and_then(|it| it.repository.as_str().rsplit('/').next());
+        name.is_none_or(|name| matches!(name, "dockerfile" | "dockerfile-upstream"))
+    };
+    if !frontend.is_none_or(is_dockerfile) {
+        return None;
+    }
+    let mut has_stage = false;
+    for instruction in &lines.instructions {
+        let words = instruction.words(lines.escape);
+        let Some((verb, rest)) = words.split_first() else { continue };
+        let name = verb.text.to_ascii_uppercase();
+        let problem = match (name.as_str(), flags(rest).1) {
+            ("FROM", []) => {
+                "`FROM` names no image: write `FROM IMAGE`, or `FROM scratch`".to_owned()
+            }
+            ("FROM", [_]) => {
+                has_stage = true;
+                continue;
+            }
+            ("FROM", [_, by, _]) if by.text.eq_ignore_ascii_case("AS") => {
+                has_stage = true;
+                continue;
+            }
+            ("FROM", _) => "`FROM` has other words than `IMAGE [AS NAME]`".to_owned(),
+            (name, _) if !INSTRUCTIONS.contains(&name) => {
+                format!("`{}` is not an instruction of a Dockerfile", verb.text)
+            }
+            ("ARG", _) => continue,
+            _ if has_stage => continue,
+            (name, _) => format!("`{name}` stands before the first `FROM`"),
+        };
+        return Some((verb.start, problem));
+    }
+    (!has_stage).then(|| (0, "the Dockerfile has no `FROM`".to_owned()))
 }
 
 /// Adds the image of `# syntax=`. The build argument `BUILDKIT_SYNTAX` replaces it.

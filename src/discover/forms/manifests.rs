@@ -8,7 +8,7 @@ use super::{
     FormBody, OmittedImage,
     contexts::{familiar_name, missing_uses, uses},
     mapping::{ImageMapping, ImageUse, MappedImage, MappingBasis, MissingImage, UseKind},
-    rules::{by_repository, source_tag},
+    rules::{by_repository, name, source_tag},
 };
 use crate::model::{Host, Platforms, Reference};
 
@@ -106,7 +106,19 @@ fn spellings(reference: &Reference) -> BTreeSet<String> {
 /// The spellings in manifests. One that has one image is pinned.
 fn of_spellings(mapping: &ImageMapping, omitted: &mut Vec<OmittedImage>) -> Vec<KustomizeImage> {
     let mut names: BTreeMap<String, Vec<&MappedImage>> = BTreeMap::new();
-    for (image, place) in uses(mapping).filter(|(_, place)| place.kind == UseKind::Kubernetes) {
+    for (image, place) in uses(mapping) {
+        match place.kind {
+            UseKind::Kubernetes => {}
+            UseKind::KubernetesOther => {
+                let reason = format!(
+                    "at {} is not changed by Kustomize, outside of `containers` and `initContainers`",
+                    place.place()
+                );
+                omitted.push(image.omitted(reason));
+                continue;
+            }
+            _ => continue,
+        }
         let images = names.entry(name_of(&place.spelling.expanded()).to_owned()).or_default();
         if !images.iter().any(|other| other.source == image.source) {
             images.push(image);
@@ -189,28 +201,55 @@ pub(super) fn compose(mapping: &ImageMapping) -> FormBody {
 
 /// `ECR_MIRROR_NAME=reference`. The name is that of the repository. Where several images have it,
 /// each has its tag too, and then its host. An image that is not mirrored counts, so that the names do
-/// not depend on the result of the run.
+/// not depend on the result of the run. A digest with a tag and without it is one image.
 pub(super) fn env(mapping: &ImageMapping) -> FormBody {
     let images = &mapping.images;
     let sources = images.iter().map(|image| &image.source);
     let sources = sources.chain(mapping.missing.iter().map(|image| &image.source));
-    let candidates: Vec<[String; 3]> = sources.map(variable_names).collect();
-    let is_unique = |level: usize, name: &str| {
-        candidates.iter().filter(|names| names[level] == name).count() == 1
-    };
-    let (mut variables, mut omitted) = (BTreeMap::<&str, String>::new(), Vec::new());
-    for (image, names) in images.iter().zip(&candidates) {
-        let unique = names.iter().enumerate().find(|(level, name)| is_unique(*level, name));
-        match unique.filter(|(_, name)| !variables.contains_key(name.as_str())) {
-            Some((_, name)) => drop(variables.insert(name, image.destination.to_string())),
-            None => {
+    let candidates: BTreeMap<String, [String; 3]> =
+        sources.map(|source| (identity(source), variable_names(source))).collect();
+    let mut counts: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    for (level, name) in
+        candidates.values().flat_map(|names| names.iter().map(String::as_str).enumerate())
+    {
+        *counts.entry((level, name)).or_default() += 1;
+    }
+    let (mut variables, mut omitted) = (BTreeMap::<&str, &MappedImage>::new(), Vec::new());
+    for image in images {
+        let names = &candidates[&identity(&image.source)];
+        let mut names_by_level = names.iter().map(String::as_str).enumerate();
+        let unique = names_by_level.find(|level| counts[level] == 1).map(|(_, name)| name);
+        match unique.map(|name| (name, variables.get(name))) {
+            Some((name, None)) => drop(variables.insert(name, image)),
+            Some((_, Some(other))) if other.is_same_content(image) => {}
+            _ => {
                 let reason = format!("shares the variable `{}` with another image", names[2]);
                 omitted.push(image.omitted(reason));
             }
         }
     }
-    let lines = variables.iter().map(|(name, value)| format!("{name}={value}\n"));
-    FormBody::one(lines.collect(), omitted)
+    let line = |(name, image): (&&str, &&MappedImage)| format!("{name}={}\n", image.destination);
+    FormBody::one(variables.iter().map(line).collect(), omitted)
+}
+
+/// The repository with its digest, or with its tag.
+fn identity(source: &Reference) -> String {
+    match &source.digest {
+        Some(digest) => format!("{}@{digest}", name(source)),
+        None => format!("{}:{}", name(source), source_tag(source)),
+    }
+}
+
+impl MappedImage {
+    /// Returns `true` if both are one image at the destination, with one tag or several.
+    fn is_same_content(&self, other: &Self) -> bool {
+        let (own, other) = (&self.destination, &other.destination);
+        name(own) == name(other)
+            && match (&own.digest, &other.digest) {
+                (Some(own), Some(other)) => own == other,
+                _ => own.tag == other.tag,
+            }
+    }
 }
 
 fn variable_names(source: &Reference) -> [String; 3] {

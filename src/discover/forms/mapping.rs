@@ -77,8 +77,10 @@ pub enum UseKind {
         target: String,
         context: String,
     },
-    /// A container of a manifest.
+    /// An item of `containers` or `initContainers` in a manifest.
     Kubernetes,
+    /// Another text of a manifest, which Kustomize does not change.
+    KubernetesOther,
     /// A file of another kind. No form can change it but `map` and `env`.
     Other,
 }

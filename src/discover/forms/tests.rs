@@ -427,6 +427,50 @@ fn manifests_services_and_variables_name_the_mirror() {
     assert_eq!(env, expected);
 }
 
+#[test]
+fn kustomize_omits_the_images_that_it_does_not_change() {
+    let spelled = |text| Spelling::literal(0, text);
+    let field = |source, to| used(source, to, UseKind::KubernetesOther, spelled(source));
+    let mut mapping = uses(vec![
+        field("quay.io/a/b:1", "m/a/b:1"),
+        used("redis:7", "m/library/redis:7", UseKind::Kubernetes, spelled("redis:7")),
+    ]);
+    mapping.missing.push(missing("redis:6", UseKind::KubernetesOther, spelled("redis:6")));
+    let form = emitted(BuildForm::Kustomize, &mapping);
+    let entry = format!("images:\n- name: \"redis\"\n  newName: \"{ECR}/m/library/redis\"\n");
+    assert!(form.text().ends_with(&entry), "{form:?}");
+    let omitted: Vec<String> = form.omitted.iter().map(ToString::to_string).collect();
+    let reason = "is not changed by Kustomize, outside of `containers` and `initContainers`";
+    assert_eq!(omitted, [format!("quay.io/a/b:1 at Dockerfile:1 {reason}")]);
+}
+
+#[test]
+fn an_image_with_and_without_its_tag_has_one_variable() {
+    let (pin, other) = (digest("pin"), digest("other"));
+    let tagged = format!("redis:7@{pin}");
+    let pinned = format!("redis@{pin}");
+    let to = |tag: &str, digest: &Digest| format!("m/library/redis:{tag}@{digest}");
+    let mut mapping = uses(vec![
+        image(&tagged, &to("7", &pin)),
+        image(&pinned, &to("sha256-1", &pin)),
+        image("nginx", "m/library/nginx:latest"),
+        image("nginx:latest", "m/library/nginx:latest"),
+    ]);
+    let form = emitted(BuildForm::Env, &mapping);
+    let redis = format!("ECR_MIRROR_REDIS={ECR}/{}\n", to("7", &pin));
+    let expected = format!("ECR_MIRROR_NGINX={ECR}/m/library/nginx:latest\n{redis}");
+    assert_eq!((form.text(), form.omitted.len()), (expected, 0));
+    // another part of the pinned index
+    mapping.images[1].destination = format!("{ECR}/{}", to("sha256-1", &other)).parse().unwrap();
+    let form = emitted(BuildForm::Env, &mapping);
+    assert!(form.text().ends_with(&redis), "{}", form.text());
+    assert_eq!(form.omitted[0].source.to_string(), format!("docker.io/library/{pinned}"));
+    // an image that is not mirrored is the same one, too
+    mapping.images.remove(1);
+    mapping.missing.push(missing(&pinned, UseKind::From, Spelling::literal(0, &pinned)));
+    assert!(emitted(BuildForm::Env, &mapping).text().ends_with(&redis));
+}
+
 /// Asserts that the form omits its only image, whose name or argument a missing one has too.
 #[track_caller]
 fn assert_omits(form: BuildForm, mapping: &ImageMapping, reason: &str) {

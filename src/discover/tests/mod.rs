@@ -87,6 +87,24 @@ fn manifests_use_the_images_of_their_containers() {
 }
 
 #[test]
+fn kustomize_changes_the_lists_of_containers_of_every_kind_and_nothing_else() {
+    let pod = "spec: {containers: [{image: \"a:1\"}], initContainers: [{image: \"b:1\"}], \
+               ephemeralContainers: [{image: \"c:1\"}], volumes: [{image: {reference: \"d:1\"}}]}";
+    let other =
+        "spec: {image: \"a:1\", deep: {containers: [{image: \"b:1\", x: {image: \"c:1\"}}]}}";
+    for (head, rest, expected) in [
+        ("apiVersion: v1\nkind: Pod\n", pod, "a:1 b:1"),
+        ("apiVersion: example.com/v1\nkind: App\n", other, "b:1"),
+    ] {
+        let found = read(Path::new("a.yaml"), &format!("{head}{rest}"), &Default::default());
+        let uses = found.unwrap().uses.into_iter();
+        let changed = uses.filter(|one| one.place.kind == UseKind::Kubernetes);
+        let changed: Vec<String> = changed.map(|one| one.place.spelling.written()).collect();
+        assert_eq!(changed.join(" "), expected, "{head}");
+    }
+}
+
+#[test]
 fn pipelines_use_the_images_of_their_jobs() {
     check(include_str!("pipelines.txt"), 20);
 }

@@ -1,12 +1,17 @@
 //! Makes the report's rows of an image, one per target.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, slice};
 
 use super::plan::{Current, Job, JobTarget, Plan, Verdict, platforms_at_destination};
 use crate::{
-    engine::{blob::target::CopyTarget, context::RunContext, state::source::Reader},
+    engine::{
+        blob::target::CopyTarget,
+        context::RunContext,
+        state::{repository::TargetRepository, source::Reader},
+    },
     model::{
-        DestinationId, Digest, Error, Image, Kind, Manifest, Platform, Result, TagOrDigest,
+        DestinationId, Digest, Error, Image, Kind, Manifest, Platform, Platforms, Result,
+        TagOrDigest,
         event::Event,
         filter,
         outcome::{Bounds, Outcome, Row},
@@ -97,7 +102,13 @@ async fn failed<S: Source, D: Destination>(
     if context.keeps_image(error) {
         match usable_image(job, reader, target).await {
             Ok(Some(UsableImage { digest, platforms, warning })) => {
-                let kept = format!("the destination keeps its image: {}", error.chain().join(": "));
+                let TargetRepository { repository, .. } = &*target.repository;
+                let destination = target.repository.destination();
+                let pushed = destination.pushed_at(repository, &digest).await;
+                let pushed = pushed.map(humantime::format_rfc3339_seconds);
+                let pushed = pushed.map(|time| format!(", pushed at {time}")).unwrap_or_default();
+                let reason = error.chain().join(": ");
+                let kept = format!("the destination keeps its image{pushed}: {reason}");
                 let platforms = platforms.iter().map(ToString::to_string).collect();
                 let warnings = Some(kept).into_iter().chain(warning).collect();
                 let (outcome, digest) = (Outcome::Kept, Some(digest));
@@ -116,9 +127,9 @@ async fn failed<S: Source, D: Destination>(
 /// An image of a destination that can replace the one of the source.
 struct UsableImage {
     digest: Digest,
-    /// Those that its index names. Empty for an image that was not read.
+    /// Those that its index or its config names. Empty for an image that was not read.
     platforms: Vec<Platform>,
-    /// Names the missing platforms, if the filter allows them.
+    /// Names the missing platforms, if the filter allows them, or the reason why they are not known.
     warning: Option<String>,
 }
 
@@ -127,7 +138,7 @@ struct UsableImage {
 ///
 /// # Errors
 /// [`Kind::NotFound`] if the image is not the pinned one, and not made from it.
-/// [`Kind::PlatformMissing`] if its index lacks platforms of the filter. Those of the destination.
+/// [`Kind::PlatformMissing`] if it lacks platforms of the filter. Those of the destination.
 async fn usable_image<S: Source, D: Destination>(
     job: &Job<S, D>,
     reader: &Reader<S>,
@@ -139,9 +150,10 @@ async fn usable_image<S: Source, D: Destination>(
         true => None,
         false => repository.manifest(&digest).await?,
     };
-    let index = match manifest.map(|manifest| manifest.read()) {
-        Some(Ok(Manifest::Index(index))) => Some(index),
-        _ => None,
+    let (index, image) = match manifest.map(|manifest| manifest.read()) {
+        Some(Ok(Manifest::Index(index))) => (Some(index), None),
+        Some(Ok(Manifest::Image(image))) => (None, Some(image)),
+        _ => (None, None),
     };
     if let TagOrDigest::Digest(pin) = &job.image.origin.at
         && pin != &digest
@@ -154,6 +166,24 @@ async fn usable_image<S: Source, D: Destination>(
     if let Some(index) = &index {
         platforms = platforms_at_destination(repository, reader, index).await?;
         warning = filter::check_platforms(filter, &platforms, &platforms)?;
+    } else if let Some(image) =
+        image.filter(|it| filter.platforms != Platforms::All && it.config.is_image_config())
+    {
+        match repository.destination().platform(&repository.repository, &image.config).await {
+            Ok(Some(platform)) => {
+                warning = filter::check_platforms(
+                    filter,
+                    slice::from_ref(&platform),
+                    slice::from_ref(&platform),
+                )?;
+                platforms.push(platform);
+            }
+            Ok(None) => warning = Some(filter::check_unknown_platform(filter)?),
+            Err(error) => {
+                let reason = error.chain().join(": ");
+                warning = Some(format!("the platform of the image is not known: {reason}"));
+            }
+        }
     }
     Ok(Some(UsableImage { digest, platforms, warning }))
 }

@@ -59,6 +59,14 @@ impl Policy {
         self
     }
 
+    /// The policy with all other actions.
+    pub(super) fn without_action(mut self, action: &str) -> Self {
+        for actions in self.0.iter_mut().filter_map(|it| it["Action"].as_array_mut()) {
+            actions.retain(|it| it != action);
+        }
+        self
+    }
+
     pub(super) fn allows(&self, access: &Access) -> bool {
         self.0.iter().any(|statement| {
             assert_eq!(statement["Effect"], "Allow", "{statement}");

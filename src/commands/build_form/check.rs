@@ -1,0 +1,144 @@
+//! Checks the forms and the edits of Dockerfiles before a run. Changes nothing.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf, absolute},
+};
+
+use super::{CheckedForms, DOCKERFILE, FORM, is_appended};
+use crate::{
+    cli::BootstrapArgs,
+    discover::{
+        FoundUses, Resolution,
+        forms::{EmitTarget, EmittedForm, dockerfiles, emit},
+    },
+    model::{Error, Kind, Result},
+    output::file,
+    run::{used_images::UsedImages, used_mapping::UsedMapping},
+};
+
+/// The forms of `bootstrap`, and the edits of its Dockerfiles, as the command line names them.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::commands) struct BuildForms<'a> {
+    targets: &'a [EmitTarget],
+    edits_dockerfiles: bool,
+    destination: Option<&'a str>,
+}
+
+impl<'a> BuildForms<'a> {
+    /// # Errors
+    /// [`Kind::Configuration`] if two documents go to stdout or to one file, or if standard input is
+    /// to be edited.
+    pub(in crate::commands) fn new(args: &'a BootstrapArgs) -> Result<Self> {
+        let targets = &args.emit[..];
+        let printed = targets.iter().filter(|target| target.path.is_none());
+        let printed: Vec<&str> = printed.map(|target| target.form.name()).collect();
+        let is_stdout = |path: &PathBuf| path == Path::new("-");
+        let others = [
+            ("--json", args.output.json),
+            ("--metrics -", args.metrics.metrics.as_ref().is_some_and(is_stdout)),
+        ];
+        match &printed[..] {
+            [] => {}
+            [form] => {
+                if let Some((other, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
+                    let problem = format!("`--emit {form}` and `{other}` both write to stdout");
+                    return wrong(problem, &format!("write `--emit {form}=FILE`"));
+                }
+            }
+            forms => {
+                let problem = format!("`--emit` prints {} on stdout", forms.join(" and "));
+                return wrong(problem, "write `--emit FORM=FILE` for all forms but one");
+            }
+        }
+        let mut paths = HashSet::new();
+        for path in targets.iter().filter_map(|target| target.path.as_deref()) {
+            if !paths.insert(real(path)) {
+                let problem = format!("`--emit` names `{}` twice", path.display());
+                return wrong(problem, "name a file for each form");
+            }
+        }
+        if args.write && args.paths.iter().any(|path| path == Path::new("-")) {
+            let problem = "`--write` cannot edit standard input".to_owned();
+            return wrong(problem, "name the files, or remove `--write`");
+        }
+        let destination = args.destination.as_deref();
+        Ok(Self { targets, edits_dockerfiles: args.write, destination })
+    }
+
+    /// Checks before any change that the forms can be made and written, and the Dockerfiles edited.
+    /// `configuration` are the files of the run's configuration.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] if the images have several destinations, if a form would serve the
+    /// image of one registry as that of another, or overwrite a configuration or a file whose images
+    /// are mirrored, and if a file cannot be written.
+    pub(in crate::commands) fn check(
+        self,
+        configuration: &[PathBuf],
+        used: &'a UsedImages,
+        found: &FoundUses,
+    ) -> Result<CheckedForms<'a>> {
+        let Self { targets, edits_dockerfiles, destination } = self;
+        if targets.is_empty() && !edits_dockerfiles {
+            return Ok(CheckedForms { targets, edits_dockerfiles, mapping: None });
+        }
+        let mapping = UsedMapping::new(used, found, destination)?;
+        let before = mapping.before();
+        let configuration: HashSet<PathBuf> = configuration.iter().map(|path| real(path)).collect();
+        // a form of an earlier run is replaced: its images are those of the mirror
+        let is_input = |image: &Resolution| match image {
+            Resolution::Image(source) => !used.is_at_destination(source),
+            _ => true,
+        };
+        let inputs = found.uses.iter().filter(|one| is_input(&one.image));
+        let inputs: HashSet<PathBuf> = inputs.map(|one| real(&one.place.file)).collect();
+        for target in targets {
+            let form = emit(target.form, &before)?;
+            let Some(path) = &target.path else { continue };
+            for (files, meaning) in [
+                (&configuration, "a file of the configuration"),
+                (&inputs, "a file that uses the images"),
+            ] {
+                if files.contains(&real(path)) {
+                    return overwriting(target, path, meaning);
+                }
+            }
+            check_files(target, path, &form)?;
+        }
+        let edited = dockerfiles(&before).into_iter().filter(|_| edits_dockerfiles);
+        edited.into_iter().try_for_each(|path| file::check_replaceable(path, DOCKERFILE))?;
+        Ok(CheckedForms { targets, edits_dockerfiles, mapping: Some(mapping) })
+    }
+}
+
+/// Checks that the files of the form can be written to this path.
+fn check_files(target: &EmitTarget, path: &Path, form: &EmittedForm) -> Result<()> {
+    form.files.iter().try_for_each(|part| match &part.path {
+        Some(below) => file::check_creatable(&path.join(below), FORM),
+        None if is_appended(target.form, path) => file::check_appendable(path, FORM),
+        None => file::check_writable(path, FORM),
+    })
+}
+
+fn wrong<T>(problem: String, hint: &str) -> Result<T> {
+    Err(Error::new(Kind::Configuration, problem).hint(hint.to_owned()))
+}
+
+fn overwriting<T>(target: &EmitTarget, path: &Path, meaning: &str) -> Result<T> {
+    let path = path.display();
+    let problem = format!("`--emit {}` would overwrite `{path}`, {meaning}", target.form);
+    wrong(problem, "name another file")
+}
+
+/// The path without symbolic links, also of a file that does not exist.
+fn real(path: &Path) -> PathBuf {
+    let of_new_file = || {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = fs::canonicalize(directory.unwrap_or(Path::new("."))).ok()?;
+        Some(directory.join(path.file_name()?))
+    };
+    let known = fs::canonicalize(path).ok().or_else(of_new_file);
+    known.unwrap_or_else(|| absolute(path).unwrap_or_else(|_| path.to_owned()))
+}
