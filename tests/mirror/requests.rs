@@ -54,7 +54,7 @@ impl PlainMirror {
 
     /// Pushes a multi-platform image with attestations to the source. All images share a layer.
     fn push(&mut self, repository: &str, tag: &str, seed: u64) {
-        let reference = format!("quay.io/{repository}:{tag}");
+        let reference = format!("registry.example/{repository}:{tag}");
         let image = self.upstream.upstream().image(&reference).attestations().base("debian");
         image.seed(seed).push();
         let tags = self.images.entry(repository.to_owned()).or_default();
@@ -68,7 +68,7 @@ impl PlainMirror {
             Ok(digest) => TagOrDigest::Digest(digest),
             Err(_) => TagOrDigest::Tag(at.parse().unwrap()),
         };
-        self.upstream.upstream().content().manifest("quay.io", repository, &at).unwrap()
+        self.upstream.upstream().content().manifest("registry.example", repository, &at).unwrap()
     }
 
     fn contents<'a>(&self, images: impl IntoIterator<Item = (&'a str, &'a str)>) -> Contents {
@@ -97,7 +97,7 @@ impl PlainMirror {
     async fn sync(&self, outcomes: &[Outcome]) -> Requests {
         let mut toml = format!("[[destination]]\nregistry = \"{}\"\n", self.plain.address());
         for (repository, tags) in &self.images {
-            let source = format!("{}/quay.io/{repository}", self.upstream.address());
+            let source = format!("{}/registry.example/{repository}", self.upstream.address());
             toml += &format!(
                 "[[image]]\nsource = \"{source}\"\nrepository = \"{repository}\"\ntags = {tags:?}\n"
             );
