@@ -122,6 +122,13 @@ pub(crate) fn bounds(measured: &Measured) -> Vec<Bound> {
             bounds.push(bound("CPU ÷ the thriftiest other tool", cpu, 0.35));
         }
     }
+    if let Some((source, destination)) = most_requests(measured.scenario) {
+        let counted = ours.trials.iter().filter_map(|trial| trial.counted);
+        let sent: Vec<(u64, u64)> = counted.map(|counted| counted.requests).collect();
+        let most = |side: fn(&(u64, u64)) -> u64| sent.iter().map(side).max().unwrap_or(0) as f64;
+        bounds.push(bound("source requests", most(|sent| sent.0), source));
+        bounds.push(bound("destination requests", most(|sent| sent.1), destination));
+    }
     bounds.push(bound("wrong tags", wrong(ours), 0.0));
     bounds
 }
@@ -130,6 +137,26 @@ pub(crate) fn bounds(measured: &Measured) -> Vec<Bound> {
 fn best_ratio(ours: &Series, all: &[Series], value: fn(&Trial) -> f64) -> Option<f64> {
     let others = all.iter().filter(|series| PEERS.contains(&series.program));
     others.map(|series| ratio(ours, series, value)).max_by(f64::total_cmp)
+}
+
+/// The requests of a scenario at the source and at the destination.
+///
+/// Into an empty registry: at the source one for each manifest and each distinct blob; at the
+/// destination one for each tag, at most 32 of a repository, one for each repository and manifest, two
+/// for each distinct blob, and one for each mount.
+fn most_requests(scenario: Scenario) -> Option<(f64, f64)> {
+    match scenario {
+        // 480 manifests, 1,176 blobs; 96 tags, 24 repositories, 256 mounts
+        Scenario::Main => Some((1_656.0, 3_208.0)),
+        // 900 manifests, 610 blobs; 32 of 300 tags, one repository
+        Scenario::Tiny => Some((1_510.0, 2_153.0)),
+        Scenario::Big => Some((3.0, 7.0)),
+        Scenario::WarmMain => Some((96.0, 96.0)),
+        Scenario::WarmTiny => Some((300.0, 300.0)),
+        // 25 manifests and 60 blobs are new; 56 layers of their images, and 8 in similar repositories
+        Scenario::Changed => Some((181.0, 325.0)),
+        _ => None,
+    }
 }
 
 /// The bounds, one per line.

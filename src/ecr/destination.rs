@@ -363,6 +363,13 @@ impl Provision for Ecr {
         self.repositories.mutability(repository, tag).await
     }
 
+    /// The API has another login than the registry protocol.
+    async fn log_in(&self) {
+        if let Err(error) = self.data_plane().await {
+            tracing::debug!(host = %self.host, %error, "cannot log in yet");
+        }
+    }
+
     async fn mounting(&self) -> Mounting {
         self.account.mounting().await
     }

@@ -119,6 +119,9 @@ async fn test_runs(seed: u64) {
     let (summary, logs) = Run::new(&fixture, Mode::Mirror).undisturbed().await;
     assert_success(&fixture, &summary.rows);
     assert_each_byte_once(&fixture, &logs, faulty_runs == 0);
+    let resolved = fixture.upstreams.values().map(|upstream| upstream.state.lock().resolved);
+    let resolved = resolved.sum::<u64>();
+    assert!(faulty_runs > 0 || resolved == 0, "a tag that every target lacks is read at once");
     assert_counts(&summary, &logs);
 
     let (summary, logs) = Run::new(&fixture, Mode::Mirror).undisturbed().await;

@@ -113,6 +113,9 @@ fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Dig
         .map_err(|error: NameError| de::Error::custom(format!("`{}` {error}", shortened(&text))))
 }
 
+/// The size of `{}`, in bytes.
+const EMPTY_JSON: u64 = 2;
+
 /// The largest size of a descriptor, 16 TiB: sums of sizes cannot overflow.
 const SIZE_LIMIT: u64 = 16 << 40;
 
@@ -132,6 +135,12 @@ impl Descriptor {
         let media_type = &self.media_type;
         !self.urls.is_empty()
             && (media_type.contains("nondistributable") || media_type.contains(".foreign."))
+    }
+
+    /// Returns `true` for a layer of a file system, which images share.
+    fn is_file_system(&self) -> bool {
+        let kinds = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+        kinds.iter().any(|kind| self.media_type.starts_with(kind))
     }
 
     /// Returns `true` for the configuration of an image, which names its platform.
@@ -311,6 +320,14 @@ impl ImageManifest {
         let all = self.layers.iter().chain([&self.config]);
         let is_copied = |blob: &&Descriptor| foreign == ForeignLayers::Copy || !blob.is_foreign();
         all.filter(|blob| is_copied(blob) && seen.insert(&blob.digest)).collect()
+    }
+
+    /// The blobs that other images are unlikely to have: the configuration, and content that is no
+    /// layer of a file system, such as attestations and signatures.
+    pub(crate) fn own_blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let own = self.layers.iter().filter(|layer| !layer.is_file_system());
+        // artifacts share the empty configuration
+        own.chain([&self.config]).filter(|blob| blob.size > EMPTY_JSON)
     }
 
     pub(crate) fn foreign_layers(&self) -> impl Iterator<Item = &Descriptor> {

@@ -63,6 +63,7 @@ pub struct Registry {
     /// The settings of other registries, for redirects to them.
     other_registries: Arc<HashMap<Host, ConnectionSettings>>,
     redirect_targets: Mutex<HashMap<Host, Arc<Authenticator>>>,
+    pub(crate) max_connections: usize,
     permits: Arc<Semaphore>,
     pub(crate) allowance: Mutex<Option<Allowance>>,
     pub(crate) manifests_read: Counter,
@@ -144,6 +145,7 @@ impl Registry {
             auth,
             other_registries: settings.other_registries,
             redirect_targets: Mutex::default(),
+            max_connections,
             permits: Arc::new(Semaphore::new(max_connections)),
             allowance: Mutex::default(),
             manifests_read: Counter::default(),

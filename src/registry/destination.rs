@@ -5,7 +5,8 @@ use std::{
     hash::Hash,
 };
 
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
+use tokio::sync::SetOnce;
 
 use super::{
     client::{ManifestHead, Registry},
@@ -16,7 +17,7 @@ use crate::{
         Descriptor, Digest, Error, Kind, Platform, RawManifest, Repository, Result, Tag,
         TagOrDigest,
     },
-    remote::{Body, Destination, Mount, Provision, UploadSession, body::stored_platform},
+    remote::{Body, Destination, FoundTag, Mount, Provision, UploadSession, body::stored_platform},
 };
 
 impl Destination for Registry {
@@ -25,12 +26,46 @@ impl Destination for Registry {
         repository: &Repository,
         tags: &[Tag],
     ) -> Result<Option<HashMap<Tag, Digest>>> {
+        self.announce_current_tags(repository, tags, &|_| {}).await
+    }
+
+    /// Asks for as many tags as there are connections. If none of them exists, asks for the
+    /// repository before the other tags: a missing one has none.
+    async fn announce_current_tags(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+        announce: FoundTag<'_>,
+    ) -> Result<Option<HashMap<Tag, Digest>>> {
         let client = &self.pull_push(repository);
-        let found = find_each(tags, |tag| client.resolve(tag, Absence::Likely)).await?;
+        let repository_exists = &SetOnce::new();
+        let resolve = |tag| async move {
+            let digest = client.resolve(tag, Absence::Likely).await?;
+            announce(tag);
+            // the first one tells
+            repository_exists.set(true).ok();
+            Ok(digest)
+        };
+        let (first, rest) = tags.split_at(tags.len().min(self.max_connections));
+        let first = async {
+            let found = find_each(first, resolve).await?;
+            if found.is_empty() {
+                repository_exists.set(exists(client).await?).ok();
+            }
+            Ok(found)
+        };
+        let rest = async {
+            match repository_exists.wait().await {
+                true => find_each(rest, resolve).await,
+                false => Ok(HashMap::new()),
+            }
+        };
+        let (mut found, more) = try_join(first, rest).await?;
+        found.extend(more);
         if !found.is_empty() {
             return Ok(Some(found));
         }
-        if !exists(client).await? {
+        if repository_exists.get() == Some(&false) {
             return Ok(None);
         }
         // a registry that answers HEAD with 404 seems to have none of its tags
@@ -128,6 +163,25 @@ impl Destination for Registry {
         self.pull_push(repository).open_upload().await
     }
 
+    /// A mount from the repository itself finds the blob there, or opens a session. A registry that
+    /// mounts nothing opens one for an existing blob, too.
+    async fn open_unless_stored(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<Mount> {
+        let client = self.pull_push(repository);
+        match client.mount_own(&blob.digest).await {
+            // the answer does not name the size
+            Ok(Mount::Mounted) if present(client.find_blob(blob).await)?.is_some() => {
+                Ok(Mount::Mounted)
+            }
+            Ok(Mount::Session(session)) => Ok(Mount::Session(session)),
+            Err(error) if error.is_transient() => Err(error),
+            _ => self.open_upload(repository, blob).await.map(Mount::Session),
+        }
+    }
+
     async fn push_blob(
         &self,
         repository: &Repository,
@@ -152,7 +206,11 @@ impl Destination for Registry {
     }
 }
 
-impl Provision for Registry {}
+impl Provision for Registry {
+    fn asks_in_bulk(&self) -> bool {
+        false
+    }
+}
 
 /// Returns `true` if the repository exists. Needed only if none of its tags was found.
 async fn exists(client: &RepositoryClient<'_>) -> Result<bool> {

@@ -116,6 +116,16 @@ impl PullLimits for Registry {
     fn is_metered(&self) -> bool {
         self.public.is_metered
     }
+
+    /// Mirrors serve content by digest: with them, the registry itself is asked for the digest only.
+    fn reads_are_free(&self) -> bool {
+        !self.is_metered() && self.allowance().is_none() && self.mirrors.is_empty()
+    }
+
+    /// A listing of digests is asked first, if the registry has one.
+    fn starts_slowly(&self) -> bool {
+        self.base.scheme() == "https" && self.public.tag_listing.is_none()
+    }
 }
 
 /// Accesses the record of a blob's mirrored reads. Keeps no record without mirrors.

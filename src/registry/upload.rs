@@ -114,17 +114,26 @@ impl RepositoryClient<'_> {
     /// Mounts the blob from another repository, or opens an upload session.
     pub(crate) async fn mount(self, digest: &Digest, from: &Repository) -> Result<Mount> {
         let client = Self { scope: self.scope.mounting_from(from), ..self };
-        let mut request = client.session_request();
+        client.send_mount(digest, from).await
+    }
+
+    /// Mounts the blob from this repository itself, or opens an upload session.
+    pub(crate) async fn mount_own(&self, digest: &Digest) -> Result<Mount> {
+        self.send_mount(digest, &self.scope.repository).await
+    }
+
+    async fn send_mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
+        let mut request = self.session_request();
         request.url.set_query(Some(&format!("mount={digest}&from={from}")));
         let post = || async {
-            let response = client.registry.send(&request).await?;
+            let response = self.registry.send(&request).await?;
             match response.status() {
-                StatusCode::ACCEPTED => session(client.registry, &response).map(Mount::Session),
+                StatusCode::ACCEPTED => session(self.registry, &response).map(Mount::Session),
                 // the push of a manifest finds out whether a mounted blob is there
                 _ => response.confirmation(digest).map(|_| Mount::Mounted),
             }
         };
-        client.registry.context.retry(post).await
+        self.registry.context.retry(post).await
     }
 
     /// Sends the blob to the session, whole or in chunks. Makes one attempt.

@@ -24,7 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::{TryFutureExt, stream::BoxStream};
 use url::Url;
 
 use crate::model::{
@@ -41,6 +41,9 @@ pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 
 /// A tag listing, page by page: memory does not grow with its length.
 pub type Pages<'a> = BoxStream<'a, Result<Vec<Listed>>>;
+
+/// Called with each tag that exists, while a query continues.
+pub type FoundTag<'a> = &'a (dyn Fn(&Tag) + Send + Sync);
 
 /// The pending reply of a registry, on any thread.
 pub trait Reply<T>: Future<Output = Result<T>> + Send {}
@@ -106,6 +109,18 @@ pub trait PullLimits: Send + Sync + 'static {
         None
     }
 
+    /// Returns `true` if reading the manifest of a tag costs no more than asking for its digest.
+    /// Sends no request.
+    fn reads_are_free(&self) -> bool {
+        !self.is_metered() && self.allowance().is_none()
+    }
+
+    /// Returns `true` if the first request takes several round trips longer than the next one, for
+    /// a connection and a login. Sends no request.
+    fn starts_slowly(&self) -> bool {
+        false
+    }
+
     /// Manifests that this run has read from the registry itself: each is a pull if it is metered.
     fn pulls_spent(&self) -> u64 {
         0
@@ -138,6 +153,17 @@ pub trait Destination: Provision {
         repository: &Repository,
         tags: &[Tag],
     ) -> impl Reply<Option<HashMap<Tag, Digest>>>;
+
+    /// Does the same as [`current_tags`](Self::current_tags). Calls `found` for an existing tag as
+    /// soon as it is known, if a registry answers for each tag.
+    fn announce_current_tags(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+        _found: FoundTag<'_>,
+    ) -> impl Reply<Option<HashMap<Tag, Digest>>> {
+        self.current_tags(repository, tags)
+    }
 
     /// These manifests, in bulk; omits missing ones.
     fn manifests(
@@ -208,6 +234,12 @@ pub trait Destination: Provision {
     /// # Errors
     /// [`Kind::Unsupported`](crate::model::Kind) if the registry cannot store this blob.
     fn open_upload(&self, repository: &Repository, blob: &Descriptor) -> impl Reply<UploadSession>;
+
+    /// Opens an upload session for a blob that is probably missing, in one request, or finds that
+    /// the repository has the blob. May open a session for an existing blob.
+    fn open_unless_stored(&self, repository: &Repository, blob: &Descriptor) -> impl Reply<Mount> {
+        self.open_upload(repository, blob).map_ok(Mount::Session)
+    }
 
     /// Uploads the whole blob. Makes one attempt, because the body cannot be sent twice.
     ///
@@ -291,6 +323,17 @@ pub trait Provision: Send + Sync + 'static {
     /// Whether this existing tag can be moved.
     fn mutability(&self, _repository: &Repository, _tag: &Tag) -> impl Reply<Mutability> {
         ready(Ok(Mutability::Mutable))
+    }
+
+    /// Logs in for pushes, if the queries need another login. Called while other requests run: the
+    /// push reports an error.
+    fn log_in(&self) -> impl Future<Output = ()> + Send {
+        ready(())
+    }
+
+    /// Returns `true` if one request asks about many blobs.
+    fn asks_in_bulk(&self) -> bool {
+        true
     }
 
     /// When a blob of one repository can be mounted into another.

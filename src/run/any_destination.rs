@@ -11,8 +11,8 @@ use crate::{
     model::{Descriptor, Digest, Platform, RawManifest, Repository, Result, Tag},
     registry::Registry,
     remote::{
-        Apply, ArchivedImage, Body, Destination, Mount, Mounting, Mutability, Presence, Provision,
-        Reconciled, UploadSession,
+        Apply, ArchivedImage, Body, Destination, FoundTag, Mount, Mounting, Mutability, Presence,
+        Provision, Reconciled, UploadSession,
     },
 };
 
@@ -37,6 +37,8 @@ macro_rules! forward {
 impl Destination for AnyDestination {
     forward! {
         current_tags(repository: &Repository, tags: &[Tag]) -> Result<Option<HashMap<Tag, Digest>>>;
+        announce_current_tags(at: &Repository, tags: &[Tag], found: FoundTag<'_>)
+            -> Result<Option<HashMap<Tag, Digest>>>;
         manifests(at: &Repository, digests: &[Digest]) -> Result<HashMap<Digest, RawManifest>>;
         missing_manifests(repository: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>>;
         missing_referrers(at: &Repository, referrers: &HashMap<Digest, Vec<Digest>>)
@@ -46,6 +48,7 @@ impl Destination for AnyDestination {
         pushed_at(repository: &Repository, image: &Digest) -> Option<SystemTime>;
         mount(repository: &Repository, blob: &Descriptor, from: &Repository) -> Result<Mount>;
         open_upload(repository: &Repository, blob: &Descriptor) -> Result<UploadSession>;
+        open_unless_stored(repository: &Repository, blob: &Descriptor) -> Result<Mount>;
         push_blob(at: &Repository, blob: &Descriptor, session: UploadSession, body: Body)
             -> Result<()>;
         push_manifest(at: &Repository, manifest: &RawManifest, tag: Option<&Tag>) -> Result<()>;
@@ -62,6 +65,15 @@ impl Provision for AnyDestination {
         archived_manifests(repository: &Repository, digests: &[Digest]) -> Result<HashSet<Digest>>;
         restore(repository: &Repository, archived: &ArchivedImage) -> Result<String>;
         mutability(repository: &Repository, tag: &Tag) -> Result<Mutability>;
+        log_in() -> ();
         mounting() -> Mounting;
+    }
+
+    fn asks_in_bulk(&self) -> bool {
+        match self {
+            Self::Ecr(destination) => destination.asks_in_bulk(),
+            Self::Registry(destination) => destination.asks_in_bulk(),
+            Self::Layout(destination) => destination.asks_in_bulk(),
+        }
     }
 }

@@ -79,6 +79,8 @@ impl PullLimits for AnySource {
     forward! { probe_manifest(repository: &Repository, digest: &Digest) -> Result<()>; }
     forward! { sync
         is_metered() -> bool;
+        reads_are_free() -> bool;
+        starts_slowly() -> bool;
         allowance() -> Option<Allowance>;
         pulls_spent() -> u64;
     }

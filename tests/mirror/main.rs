@@ -51,6 +51,7 @@ mod reading_back;
 mod readme;
 mod registries;
 mod report;
+mod requests;
 mod sandbox_runs;
 mod schema;
 mod screen;

@@ -157,7 +157,7 @@ fn a_debug_log_has_one_line_for_each_request() {
     let lines: Vec<&str> = copied.talk.lines().filter(|line| line.contains(" status=")).collect();
     assert_eq!(lines.len() as u64, requests, "{}", copied.talk);
     for expected in
-        ["HEAD quay.io/v2/team/app/manifests/1", "POST ecr CreateRepository in eu-west-1"]
+        ["GET quay.io/v2/team/app/manifests/1", "POST ecr CreateRepository in eu-west-1"]
     {
         assert!(lines.iter().any(|line| line.contains(expected)), "{expected}: {}", copied.talk);
     }

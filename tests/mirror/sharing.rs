@@ -37,10 +37,9 @@ async fn an_up_to_date_pinned_image_sends_no_request_to_its_source() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_tags_of_one_image_are_pulled_once() {
     let world = World::new().await;
-    let put = |tag| world.upstream().image(&format!("quay.io/team/app:{tag}")).seed(7).push();
+    let put = |tag| world.upstream().image(&format!("team/app:{tag}")).seed(7).push();
     assert_eq!(put("1"), put("1.0"));
-    let world =
-        world.configured("[[image]]\nsource = \"quay.io/team/app\"\ntags = [\"1\", \"1.0\"]");
+    let world = world.configured("[[image]]\nsource = \"team/app\"\ntags = [\"1\", \"1.0\"]");
     let run = world.sync().await;
     run.assert_exit(0).assert_all(Outcome::Copied);
     let pulls = run.manifests(Method::GET);

@@ -76,6 +76,16 @@ impl TransferLimits {
 pub(crate) struct TargetClaim<'a, D> {
     pub(crate) target: &'a CopyTarget<D>,
     pub(crate) claim: Claim,
+    pub(crate) absence: BlobAbsence,
+}
+
+/// The reason to believe that a target lacks a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BlobAbsence {
+    /// The target said so, or is new.
+    Known,
+    /// The target lacks the only image that is likely to have the blob, and was not asked.
+    Likely,
 }
 
 /// A blob to upload to one target.
@@ -126,11 +136,13 @@ impl<S: Source> Transfers<'_, S> {
         blob: &Descriptor,
         claim: TargetClaim<'a, D>,
     ) -> Option<Upload<'a, D>> {
-        let TargetClaim { target, mut claim } = claim;
+        let TargetClaim { target, mut claim, absence } = claim;
         loop {
             claim = match claim {
                 // boxed: hundreds of blobs wait here, and a request's future has 17 KiB
-                Claim::Carry(carrier) => return self.mount(blob, target, carrier).boxed().await,
+                Claim::Carry(carrier) => {
+                    return self.mount(blob, target, carrier, absence).boxed().await;
+                }
                 Claim::Placed => {
                     self.limits.present.add(1);
                     return None;
@@ -143,14 +155,16 @@ impl<S: Source> Transfers<'_, S> {
         }
     }
 
-    /// Tries the mount sources in turn, until one mounts the blob or returns a session.
+    /// Tries the mount sources in turn, until one mounts the blob or returns a session. Without a
+    /// session, opens one at a target that may have the blob.
     async fn mount<'a, D: Destination>(
         &self,
         blob: &Descriptor,
         target: &'a CopyTarget<D>,
         mut carrier: Carrier,
+        absence: BlobAbsence,
     ) -> Option<Upload<'a, D>> {
-        let is_expected = target.must_push(&carrier);
+        let is_expected = absence == BlobAbsence::Known && target.must_push(&carrier);
         let mut session = None;
         for mut source in mem::take(&mut carrier.mount_sources) {
             if !source.ready(target.mounting).await {
@@ -177,6 +191,24 @@ impl<S: Source> Transfers<'_, S> {
                 }
                 // skip this source: an upload needs permissions for this repository only
                 Err(error) => tracing::debug!(blob = %blob.digest, %from, ?error, "no mount"),
+            }
+        }
+        if absence == BlobAbsence::Likely && session.is_none() {
+            let repository = &target.repository;
+            let opened =
+                target.destination().open_unless_stored(&repository.repository, blob).await;
+            match opened {
+                Ok(Mount::Mounted) => {
+                    self.limits.present.add(1);
+                    target.placed(carrier);
+                    return None;
+                }
+                Ok(Mount::Session(opened)) => session = Some(opened),
+                Err(error) => {
+                    let problem = format!("cannot push blob {} to {repository}", blob.digest);
+                    target.fail(error.context(problem));
+                    return None;
+                }
             }
         }
         Some(Upload { target, carrier: Some(carrier), session, is_expected })

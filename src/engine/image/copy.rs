@@ -103,7 +103,7 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         let mut bytes_to_read = 0;
         for MissingBlob { blob, claims } in blobs {
             let mut is_pushed = false;
-            for TargetClaim { target, claim } in claims {
+            for TargetClaim { target, claim, .. } in claims {
                 let Claim::Carry(carrier) = claim else {
                     self.limits.present.add(1);
                     continue;

@@ -6,7 +6,7 @@ use std::{
     mem, ptr,
 };
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 
 use super::{copy::TreeCopy, foreign};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         blob::{
             placements::{Claim, ImageSeq, MountSource, PlacementKey, Placements},
             target::CopyTarget,
-            transfer::{TargetClaim, TransferLimits},
+            transfer::{BlobAbsence, TargetClaim, TransferLimits},
         },
         options::{Check, Mode},
         state::source::Reader,
@@ -29,8 +29,8 @@ use crate::{
     },
 };
 
-/// Blobs of this size are searched for in sibling repositories even if the repository existed
-/// before: an upload costs more than the queries.
+/// Blobs of this size are searched for in a sibling repository even if the repository existed
+/// before, in one more for each further time this size: an upload costs more than the queries.
 const WORTH_SEARCHING: u64 = 1 << 20;
 
 /// Manifests of one image that are read at the same time.
@@ -46,6 +46,8 @@ const BLOB_BYTES: u64 = 1 << 50;
 pub(crate) struct ImageWithBlobs {
     pub(crate) manifest: RawManifest,
     blobs: Vec<Descriptor>,
+    /// The small blobs that other images are unlikely to have.
+    own: Vec<Digest>,
     foreign: Vec<Descriptor>,
 }
 
@@ -59,7 +61,9 @@ impl<D: Destination> MissingBlob<'_, D> {
     /// The bytes that are certainly pushed: no target can mount them.
     pub(crate) fn bytes_to_push(&self) -> u64 {
         let is_pushed = |it: &&TargetClaim<'_, D>| match &it.claim {
-            Claim::Carry(carrier) => it.target.must_push(carrier),
+            Claim::Carry(carrier) => {
+                it.absence == BlobAbsence::Known && it.target.must_push(carrier)
+            }
             _ => false,
         };
         self.blob.size * self.claims.iter().filter(is_pushed).count() as u64
@@ -105,7 +109,9 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
             HashSet::new()
         })
     });
-    let manifests = join_all(queries).await;
+    let log_ins = targets.iter().filter(|_| mode == Mode::Mirror);
+    let log_ins = join_all(log_ins.map(|target| target.destination().log_in()));
+    let (manifests, _) = join(join_all(queries), log_ins).await;
     let images = read_images(reader, tree, &manifests).await;
     // blobs cost no pulls, and the next image of this reader, such as a signature, has its own
     reader.release().await;
@@ -122,6 +128,9 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
         ForeignLayers::Copy => None,
     };
     let (seq, mut blobs) = claim_blobs(&limits.placements, targets, &images, &manifests);
+    if mode == Mode::Mirror && check == Check::Tags {
+        expect_absence(&images, &mut blobs).await;
+    }
     query_blobs(targets, &mut blobs).await;
     Ok(Some(MissingContent { seq, images, manifests, blobs, warning }))
 }
@@ -134,8 +143,11 @@ async fn missing_manifests<S: Source, D: Destination>(
     tree: &Tree,
     target: &CopyTarget<D>,
 ) -> Result<HashSet<Digest>> {
-    let missing = without_shortcut(limits, tree, target).await?;
     let root = tree.root.manifest.digest();
+    // the index is pushed under its tag in any case, and each of its manifests is asked for
+    let is_unasked =
+        tree.root.manifest.media_type().is_index() && !target.destination().asks_in_bulk();
+    let missing = without_shortcut(limits, tree, target, is_unasked.then_some(root)).await?;
     let is_known = limits.pushed_manifests.contains(&target.key(root));
     // the destination refuses a root whose content is missing: it has the root, so it has all
     let has_root = !is_known && !missing.contains(root);
@@ -149,11 +161,13 @@ async fn missing_manifests<S: Source, D: Destination>(
     Ok(lacking)
 }
 
-/// The manifests of the tree that the target lacks, without those that this run pushed.
+/// The manifests of the tree that the target lacks, without those that this run pushed. The `unasked`
+/// one counts as missing.
 async fn without_shortcut<D: Destination>(
     limits: &TransferLimits,
     tree: &Tree,
     target: &CopyTarget<D>,
+    unasked: Option<&Digest>,
 ) -> Result<HashSet<Digest>> {
     let repository = &target.repository;
     let nested = tree.nested.iter().map(RawManifest::digest);
@@ -164,8 +178,12 @@ async fn without_shortcut<D: Destination>(
     if !repository.existed_before().await? || unknown.is_empty() {
         return Ok(unknown);
     }
-    let unknown: Vec<Digest> = unknown.into_iter().collect();
-    target.destination().missing_manifests(&repository.repository, &unknown).await
+    let (unasked, asked): (Vec<Digest>, Vec<Digest>) =
+        unknown.into_iter().partition(|digest| Some(digest) == unasked);
+    let mut missing =
+        target.destination().missing_manifests(&repository.repository, &asked).await?;
+    missing.extend(unasked);
+    Ok(missing)
 }
 
 /// The manifests of the tree that the target lacks, and the images that lack a blob there.
@@ -178,7 +196,7 @@ pub(crate) async fn incomplete_manifests<S: Source, D: Destination>(
     tree: &Tree,
     target: &CopyTarget<D>,
 ) -> Result<HashSet<Digest>> {
-    let mut incomplete = without_shortcut(limits, tree, target).await?;
+    let mut incomplete = without_shortcut(limits, tree, target, None).await?;
     let root = &tree.root.manifest;
     let images = tree.images.iter().map(|image| &image.digest);
     let images = images.chain(Some(root.digest()).filter(|_| !root.media_type().is_index()));
@@ -243,7 +261,9 @@ fn image_with_blobs(manifest: RawManifest, tree: &Tree) -> Result<ImageWithBlobs
         Manifest::Image(image) => {
             let blobs = image.blobs_with(tree.foreign_layers).into_iter().cloned().collect();
             let foreign = image.foreign_layers().cloned().collect();
-            Ok(ImageWithBlobs { manifest, blobs, foreign })
+            let own = image.own_blobs().filter(|blob| blob.size < WORTH_SEARCHING);
+            let own = own.map(|blob| blob.digest.clone()).collect();
+            Ok(ImageWithBlobs { manifest, blobs, own, foreign })
         }
         Manifest::Index(_) => Err(Error::new(
             Kind::Unsupported,
@@ -284,10 +304,31 @@ fn claim_blobs<'a, D: Destination>(
     let mut claims = claims.into_iter();
     let blobs = lacking.into_iter().map(|(blob, targets)| {
         let claims = targets.into_iter().zip(&mut claims);
-        let claims = claims.map(|(target, claim)| TargetClaim { target, claim }).collect();
+        let absence = BlobAbsence::Known;
+        let claims = claims.map(|(target, claim)| TargetClaim { target, claim, absence }).collect();
         MissingBlob { blob: blob.clone(), claims }
     });
     (seq, blobs.collect())
+}
+
+/// Finds the claims on blobs that no other image is likely to have, at targets that existed before
+/// and are asked about each blob alone. The upload finds out whether the target has the blob.
+async fn expect_absence<D: Destination>(
+    images: &[ImageWithBlobs],
+    blobs: &mut [MissingBlob<'_, D>],
+) {
+    let own: HashSet<&Digest> = images.iter().flat_map(|image| &image.own).collect();
+    for MissingBlob { blob, claims } in blobs {
+        for TargetClaim { target, claim, absence } in claims {
+            if own.contains(&blob.digest)
+                && matches!(claim, Claim::Carry(_))
+                && !target.destination().asks_in_bulk()
+                && matches!(target.repository.existed_before().await, Ok(true))
+            {
+                *absence = BlobAbsence::Likely;
+            }
+        }
+    }
 }
 
 /// A blob that this image must carry to a target, unless the destination has it.
@@ -300,8 +341,8 @@ struct CarriedBlob<'a> {
 async fn query_blobs<D: Destination>(targets: &[CopyTarget<D>], blobs: &mut [MissingBlob<'_, D>]) {
     let mut carried: HashMap<DestinationId, Vec<CarriedBlob<'_>>> = HashMap::new();
     for MissingBlob { blob, claims } in &mut *blobs {
-        for TargetClaim { target, claim } in claims {
-            if matches!(claim, Claim::Carry(_)) {
+        for TargetClaim { target, claim, absence } in claims {
+            if matches!(claim, Claim::Carry(_)) && *absence == BlobAbsence::Known {
                 carried.entry(target.repository.id).or_default().push(CarriedBlob { blob, claim });
             }
         }
@@ -352,17 +393,31 @@ async fn query_target<D: Destination>(
     if target.mounting == Mounting::Never || carried.is_empty() {
         return Ok(());
     }
-    let blobs = &blobs(&carried);
-    let queries = repository.siblings().await.into_iter().map(|sibling| async move {
-        let missing = destination.missing_blobs(&sibling, blobs).await;
-        (sibling, missing)
-    });
-    for (sibling, missing) in join_all(queries).await {
-        // ignore a failed query: an upload is always possible
-        let Ok(missing) = missing else { continue };
-        for found in carried.extract_if(.., |it| !missing.contains(&it.blob.digest)) {
-            if let Claim::Carry(carrier) = found.claim {
-                carrier.mount_sources.push(MountSource::committed(sibling.clone()));
+    let siblings = repository.siblings().await;
+    // the others only about the blobs that the most similar one lacks
+    let (nearest, others) = siblings.split_at(siblings.len().min(1));
+    for (rank, siblings) in [(1, nearest), (2, others)] {
+        let carried = &mut carried;
+        let queries = (rank..).zip(siblings).map(|(rank, sibling)| {
+            // a larger blob is worth more queries
+            let least = if existed_before { WORTH_SEARCHING * rank } else { 0 };
+            let blobs = carried.iter().map(|it| it.blob).filter(|blob| blob.size >= least);
+            let blobs: Vec<Descriptor> = blobs.cloned().collect();
+            async move {
+                // ignore a failed query: an upload is always possible
+                let Ok(missing) = destination.missing_blobs(sibling, &blobs).await else {
+                    return (sibling, HashSet::new());
+                };
+                let found = blobs.into_iter().map(|blob| blob.digest);
+                let found: HashSet<Digest> = found.filter(|it| !missing.contains(it)).collect();
+                (sibling, found)
+            }
+        });
+        for (sibling, has) in join_all(queries).await {
+            for found in carried.extract_if(.., |it| has.contains(&it.blob.digest)) {
+                if let Claim::Carry(carrier) = found.claim {
+                    carrier.mount_sources.push(MountSource::committed(sibling.clone()));
+                }
             }
         }
     }

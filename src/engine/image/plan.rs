@@ -104,7 +104,19 @@ pub(crate) async fn plan<S: Source, D: Destination>(
 ) -> Option<Plan<S>> {
     let (registry, queue) = (Arc::clone(&job.source.registry), Arc::clone(&job.queue));
     let reader = Reader::new(registry, job.image.origin.repository.clone(), queue);
-    let (source, checks) = match check_targets(context, job, &reader).await {
+    // until the copy begins, or the image waits for pulls: others of the source may need it then
+    let mut reading = None;
+    let mut found = find_source(context, job, &reader).await;
+    if let Ok(FoundSource::Unread(tag)) = &found {
+        reading = Some(context.shutdown.permit(&reader.registry.tag_reads).await?);
+        found = job.source.read(&reader, tag).await.map(FoundSource::Digest);
+    }
+    let checked = match found {
+        Ok(found) => check_targets(context, job, &reader, found).await,
+        Err(error) => Err(error),
+    };
+    let checked = checked.map_err(|error| explain_unresolved(job, &reader, error));
+    let (source, checks) = match checked {
         Ok(checked) => checked,
         Err(error) => {
             let verdicts = job.targets.iter().map(|target| unresolved(context, target, &error));
@@ -128,10 +140,14 @@ pub(crate) async fn plan<S: Source, D: Destination>(
         if let Some(expected) = &expected_pulls {
             job.queue.expect(expected.count(|digest| reader.is_cached(digest)));
         }
+        if reader.allowance().is_some() {
+            reading = None;
+        }
         // before the permit: an image that is earlier in the queue may need one
         job.queue.wait(|| reader.allowance()).await;
     }
     let permit = context.shutdown.permit(&context.copies).await?;
+    drop(reading);
     let tree = build_tree(job, &reader, &source, context.mode, expected_pulls).await;
     let decide = async |target, reason: Option<Reason>| {
         let Some(tree) = tree.clone()? else { return Ok(Verdict::Copy { tree: None, reason }) };
@@ -153,43 +169,91 @@ pub(crate) async fn plan<S: Source, D: Destination>(
     Some(Plan { source: Some(source), verdicts, reader, _permit: Some(permit) })
 }
 
-/// Finds the source's digest, in a hint if that shows every target up to date, and checks every
-/// target.
+/// The answer of a source to the first question about an image.
+enum FoundSource<'a> {
+    Digest(Digest),
+    /// The tag's digest from a listing, which may be stale.
+    Hint(&'a Tag, Digest),
+    /// No question yet: a target lacks the image of this tag, and reading the manifest tells its
+    /// digest, too.
+    Unread(&'a Tag),
+}
+
+/// Asks both sides at once. Asks the source for the digest of a tag that every target has. Asks a
+/// source that limits pulls for each tag.
+async fn find_source<'a, S: Source, D: Destination>(
+    context: &RunContext,
+    job: &'a Job<S, D>,
+    reader: &Reader<S>,
+) -> Result<FoundSource<'a>> {
+    let tag = match &job.image.origin.at {
+        TagOrDigest::Digest(digest) => return Ok(FoundSource::Digest(digest.clone())),
+        TagOrDigest::Tag(tag) => tag,
+    };
+    let source = async {
+        // the first answer of a registry may show a limit, and such a plan spends no pull
+        if context.mode != Mode::PlanWithoutPulls {
+            if reader.starts_registry() {
+                return job.source.read(reader, tag).await.map(FoundSource::Digest);
+            }
+            if reader.reads_are_free() && is_missing_at_a_target(job).await {
+                return Ok(FoundSource::Unread(tag));
+            }
+        }
+        match job.source.hint(tag).await {
+            Some(hint) => Ok(FoundSource::Hint(tag, hint)),
+            None => job.source.resolve(tag).await.map(FoundSource::Digest),
+        }
+    };
+    let current = join_all(job.targets.iter().map(|it| it.repository.current(&it.tag)));
+    futures::join!(source, current).0
+}
+
+/// Waits until the targets are known. An archived image is not missing: no manifest is read for it.
+async fn is_missing_at_a_target<S, D: Destination>(job: &Job<S, D>) -> bool {
+    let missing = job.targets.iter().map(async |JobTarget { repository, tag }| {
+        repository.becomes_missing(tag).await
+            && !matches!(repository.archived(tag).await, Ok(Some(_)))
+    });
+    join_all(missing).await.contains(&true)
+}
+
+/// Names the source in the error of its tag. The error of a manifest that was read does so itself.
+fn explain_unresolved<S: Source, D>(job: &Job<S, D>, reader: &Reader<S>, error: Error) -> Error {
+    let location = &job.image.origin.location;
+    let problem = match error.kind() {
+        Kind::Corrupt | Kind::TooLarge | Kind::Unsupported => {
+            return reader.named(error).of_source();
+        }
+        Kind::Unavailable | Kind::Stalled => format!("cannot reach {location}"),
+        Kind::NotFound => "the source does not have the tag".to_owned(),
+        _ => format!("cannot resolve the tag at {location}"),
+    };
+    error.context(problem).of_source()
+}
+
+/// Checks every target. Resolves the tag if a hint does not show that every target is up to date.
 async fn check_targets<S: Source, D: Destination>(
     context: &RunContext,
     job: &Job<S, D>,
     reader: &Reader<S>,
+    found: FoundSource<'_>,
 ) -> Result<(Digest, Vec<Comparison>)> {
-    let tag = match &job.image.origin.at {
-        TagOrDigest::Digest(digest) => {
-            return Ok((digest.clone(), check_all(context, job, reader, digest).await));
-        }
-        TagOrDigest::Tag(tag) => tag,
-    };
-    if let Some(hint) = job.source.hint(tag).await {
-        let checks = check_all(context, job, reader, &hint).await;
-        let suffices = |check: &Comparison| {
-            let Comparison::Decided(verdict) = check else { return false };
-            matches!(verdict, Verdict::UpToDate(_) | Verdict::Archived(_))
-        };
-        if checks.iter().all(suffices) {
-            return Ok((hint, checks));
-        }
-    }
-    // query both sides at once: neither query depends on the other's result
-    let current = join_all(job.targets.iter().map(|it| it.repository.current(&it.tag)));
-    let (digest, _) =
-        futures::join!(reader.registry.source.resolve(&reader.repository, tag), current);
-    let digest = digest.map_err(|error| {
-        let problem = match error.kind() {
-            Kind::Unavailable | Kind::Stalled => {
-                format!("cannot reach {}", job.image.origin.location)
+    let digest = match found {
+        FoundSource::Digest(digest) => digest,
+        FoundSource::Unread(tag) => job.source.read(reader, tag).await?,
+        FoundSource::Hint(tag, hint) => {
+            let checks = check_all(context, job, reader, &hint).await;
+            let suffices = |check: &Comparison| {
+                let Comparison::Decided(verdict) = check else { return false };
+                matches!(verdict, Verdict::UpToDate(_) | Verdict::Archived(_))
+            };
+            if checks.iter().all(suffices) {
+                return Ok((hint, checks));
             }
-            Kind::NotFound => "the source does not have the tag".to_owned(),
-            _ => format!("cannot resolve the tag at {}", job.image.origin.location),
-        };
-        error.context(problem).of_source()
-    })?;
+            job.source.resolve(tag).await?
+        }
+    };
     let checks = check_all(context, job, reader, &digest).await;
     Ok((digest, checks))
 }

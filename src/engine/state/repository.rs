@@ -7,12 +7,14 @@ use std::{
     cmp::Reverse,
     collections::HashMap,
     fmt,
+    future::pending,
     sync::{Arc, OnceLock, Weak},
 };
 
-use tokio::sync::OnceCell;
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, SetOnce};
 
-use super::source::SourceRegistry;
+use super::source::{Reader, SourceRegistry};
 use crate::{
     engine::{
         context::RunContext,
@@ -28,17 +30,35 @@ pub(crate) struct SourceRepository<S> {
     /// The tags of the run's images.
     pub(crate) tags: Vec<Tag>,
     hints: OnceCell<HashMap<Tag, Digest>>,
+    /// The digests of the tags whose manifests were read.
+    read: Mutex<HashMap<Tag, Arc<OnceCell<Digest>>>>,
 }
 
 impl<S: Source> SourceRepository<S> {
     pub(crate) fn new(registry: Arc<SourceRegistry<S>>, repository: Repository) -> Self {
-        Self { registry, repository, tags: Vec::new(), hints: OnceCell::new() }
+        let (tags, hints, read) = Default::default();
+        Self { registry, repository, tags, hints, read }
     }
 
     /// The tag's digest in a listing: reliable enough to skip the image, not to copy it.
     pub(crate) async fn hint(&self, tag: &Tag) -> Option<Digest> {
         let list = || self.registry.source.digests(&self.repository, &self.tags);
         self.hints.get_or_init(list).await.get(tag).cloned()
+    }
+
+    /// Reads the manifest that the tag points to now, once for all images; returns its digest.
+    pub(crate) async fn read(&self, reader: &Reader<S>, tag: &Tag) -> Result<Digest> {
+        let cell = Arc::clone(self.read.lock().entry(tag.clone()).or_default());
+        cell.get_or_try_init(|| reader.read_tag(tag)).await.cloned()
+    }
+
+    /// The digest that the tag points to now.
+    pub(crate) async fn resolve(&self, tag: &Tag) -> Result<Digest> {
+        let read = self.read.lock().get(tag).and_then(|cell| cell.get().cloned());
+        match read {
+            Some(digest) => Ok(digest),
+            None => self.registry.source.resolve(&self.repository, tag).await,
+        }
     }
 }
 
@@ -57,6 +77,10 @@ pub(crate) struct TargetRepository<D> {
     /// The indexes of some siblings: with thousands, comparing the names takes long.
     nearest: OnceLock<Vec<usize>>,
     current: OnceCell<Result<Option<HashMap<Tag, Digest>>>>,
+    /// Set for each tag once it is known to exist.
+    found: OnceLock<HashMap<Tag, SetOnce<()>>>,
+    /// Set once [`Self::current`] is.
+    is_queried: SetOnce<()>,
     archived: OnceCell<Result<HashMap<Tag, ArchivedImage>>>,
     manifests: OnceCell<Result<HashMap<Digest, RawManifest>>>,
     reconciled: OnceCell<Result<()>>,
@@ -79,6 +103,8 @@ impl<D: Destination> TargetRepository<D> {
             siblings: OnceLock::new(),
             nearest: OnceLock::new(),
             current: OnceCell::new(),
+            found: OnceLock::new(),
+            is_queried: SetOnce::new(),
             archived: OnceCell::new(),
             manifests: OnceCell::new(),
             reconciled: OnceCell::new(),
@@ -92,13 +118,49 @@ impl<D: Destination> TargetRepository<D> {
 
     async fn current_tags(&self) -> Result<&Option<HashMap<Tag, Digest>>> {
         let query = || async {
-            let current = self.destination().current_tags(&self.repository, &self.tags).await;
+            let announce = |tag: &Tag| {
+                if let Some(found) = self.found().get(tag) {
+                    found.set(()).ok();
+                }
+            };
+            let destination = self.destination();
+            let current =
+                destination.announce_current_tags(&self.repository, &self.tags, &announce).await;
             let current = current
                 .map_err(|error| error.context(format!("cannot query the tags of {self}")))?;
             self.existed.get_or_init(|| current.is_some());
             Ok(current)
         };
-        self.current.get_or_init(query).await.as_ref().map_err(Error::clone)
+        let current = self.current.get_or_init(query).await;
+        self.is_queried.set(()).ok();
+        current.as_ref().map_err(Error::clone)
+    }
+
+    fn found(&self) -> &HashMap<Tag, SetOnce<()>> {
+        let unknown = || self.tags.iter().map(|tag| (tag.clone(), SetOnce::new())).collect();
+        self.found.get_or_init(unknown)
+    }
+
+    /// Waits until the query of the tags shows whether this tag is missing; sends no request itself.
+    /// Returns `false` also if the query fails.
+    pub(crate) async fn becomes_missing(&self, tag: &Tag) -> bool {
+        let is_found = async {
+            // a bulk query announces no tags
+            let found = (!self.destination().asks_in_bulk()).then(|| self.found());
+            match found.and_then(|found| found.get(tag)) {
+                Some(found) => *found.wait().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = is_found => false,
+            _ = self.is_queried.wait() => match self.current.get() {
+                Some(Ok(Some(current))) => !current.contains_key(tag),
+                Some(Ok(None)) => true,
+                Some(Err(_)) | None => false,
+            },
+        }
     }
 
     /// The tag's digest now; `None` if the tag is missing.

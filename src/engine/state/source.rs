@@ -3,11 +3,14 @@
 use std::{
     collections::{HashMap, VecDeque},
     num::NonZeroU32,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, Semaphore};
 
 use super::pull_budget::{PullBudget, PullQueue, Reservation};
 use crate::{
@@ -21,6 +24,8 @@ use crate::{
 
 /// Bytes of manifests that stay cached for later images.
 const CACHE_BYTES: usize = 4 << 20;
+/// Images of one source that hold the manifest of their tag and wait for their copy.
+const TAG_READS: usize = 64;
 /// Bytes of an entry of the cache besides the manifest.
 const ENTRY_BYTES: usize = 512;
 
@@ -36,6 +41,12 @@ pub(crate) struct SourceRegistry<S> {
     manifests: Mutex<ManifestCache>,
     /// Set once the registry was asked for its pull limit.
     allowance_queried: OnceCell<()>,
+    /// True once an image has read its tag without waiting for the destination.
+    is_started: AtomicBool,
+    /// Limits the images that hold the manifest of their tag and wait for their copy.
+    ///
+    /// Each source has its own: one that does not respond delays no other.
+    pub(crate) tag_reads: Arc<Semaphore>,
 }
 
 impl<S> SourceRegistry<S> {
@@ -55,6 +66,8 @@ impl<S> SourceRegistry<S> {
             context,
             manifests: Mutex::default(),
             allowance_queried: OnceCell::new(),
+            is_started: AtomicBool::new(false),
+            tag_reads: Arc::new(Semaphore::new(TAG_READS)),
         }
     }
 }
@@ -120,6 +133,9 @@ pub(crate) struct Reader<S> {
     /// The image's place among those that spend pulls.
     queue: Arc<PullQueue>,
     reservation: AsyncMutex<Reservation>,
+    /// The manifest that the image's tag points to, if it was read: the cache may forget it while
+    /// the image waits for its copy.
+    tagged: OnceLock<RawManifest>,
 }
 
 impl<S: Source> Reader<S> {
@@ -129,7 +145,7 @@ impl<S: Source> Reader<S> {
         queue: Arc<PullQueue>,
     ) -> Self {
         let reservation = AsyncMutex::new(Reservation::new(Arc::clone(&registry.budget)));
-        Self { registry, repository, queue, reservation }
+        Self { registry, repository, queue, reservation, tagged: OnceLock::new() }
     }
 
     /// Reserves this many pulls, if the registry limits pulls. Counts them again while it waits:
@@ -189,6 +205,30 @@ impl<S: Source> Reader<S> {
         }
     }
 
+    /// Returns `true` if a read of the manifest answers at no cost where a tag points to.
+    pub(crate) fn reads_are_free(&self) -> bool {
+        self.registry.source.reads_are_free()
+    }
+
+    /// Returns `true` to one image per registry: its read opens a connection and logs in, while the
+    /// destination is asked.
+    pub(crate) fn starts_registry(&self) -> bool {
+        let source = &self.registry.source;
+        source.reads_are_free()
+            && source.starts_slowly()
+            && !self.registry.is_started.swap(true, Relaxed)
+    }
+
+    /// Reads the manifest that the tag points to now, and caches it. Returns its digest.
+    pub(crate) async fn read_tag(&self, tag: &Tag) -> Result<Digest> {
+        let at = TagOrDigest::Tag(tag.clone());
+        let manifest = self.registry.source.manifest(&self.repository, &at).await?;
+        self.remember(&manifest);
+        let digest = manifest.digest().clone();
+        self.tagged.get_or_init(|| manifest);
+        Ok(digest)
+    }
+
     /// Caches a manifest that was read from elsewhere.
     pub(crate) fn remember(&self, manifest: &RawManifest) {
         let mut cache = self.registry.manifests.lock();
@@ -198,6 +238,9 @@ impl<S: Source> Reader<S> {
     }
 
     fn cached(&self, digest: &Digest) -> Option<RawManifest> {
+        if let Some(tagged) = self.tagged.get().filter(|tagged| tagged.digest() == digest) {
+            return Some(tagged.clone());
+        }
         self.registry.manifests.lock().cells.get(digest)?.get().cloned()
     }
 
@@ -262,10 +305,7 @@ impl<S: Source> ImageReader for Reader<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicU64, Ordering::Relaxed},
-        time::Duration,
-    };
+    use std::{sync::atomic::AtomicU64, time::Duration};
 
     use super::*;
     use crate::model::Host;

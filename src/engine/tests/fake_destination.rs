@@ -16,7 +16,7 @@ use super::{fault_injection::FaultInjection, rng::Rng};
 use crate::{
     model::{Descriptor, Digest, Error, Kind, Manifest, RawManifest, Repository, Result, Tag},
     remote::{
-        Body, Destination, Mount, Mounting, Mutability, Provision, UploadSession,
+        Body, Destination, FoundTag, Mount, Mounting, Mutability, Provision, UploadSession,
         conformance_tests::{DigestCheck, check_destination},
     },
 };
@@ -233,6 +233,23 @@ impl Destination for FakeDestination {
         .await
     }
 
+    /// Announces some tags before the answer.
+    async fn announce_current_tags(
+        &self,
+        repository: &Repository,
+        tags: &[Tag],
+        found: FoundTag<'_>,
+    ) -> Result<Option<HashMap<Tag, Digest>>> {
+        let early = {
+            let store = self.store();
+            let stored = store.repositories.get(repository).map(|stored| &stored.tags);
+            let exists = |tag: &&Tag| stored.is_some_and(|tags| tags.contains_key(*tag));
+            tags.iter().filter(exists).cloned().collect::<Vec<Tag>>()
+        };
+        early.iter().filter(|_| self.faults.chance(500)).for_each(found);
+        self.current_tags(repository, tags).await
+    }
+
     async fn manifests(
         &self,
         repository: &Repository,
@@ -313,6 +330,22 @@ impl Destination for FakeDestination {
         .await
     }
 
+    /// Like a plain registry: a mount from the repository itself.
+    async fn open_unless_stored(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<Mount> {
+        self.call(|store| {
+            store.log.writes += 1;
+            match store.repository(repository)?.blobs.contains(&blob.digest) {
+                true => Ok(Mount::Mounted),
+                false => store.open(repository).map(Mount::Session),
+            }
+        })
+        .await
+    }
+
     async fn push_blob(
         &self,
         repository: &Repository,
@@ -374,6 +407,10 @@ impl Provision for FakeDestination {
             Ok(self.mutability)
         })
         .await
+    }
+
+    fn asks_in_bulk(&self) -> bool {
+        self.mounting != Mounting::OnceUploaded
     }
 
     async fn mounting(&self) -> Mounting {

@@ -33,6 +33,8 @@ pub(crate) struct UpstreamState {
     pub(crate) spent: u64,
     /// The entries of indexes, if a listing names them.
     pub(crate) listed: HashMap<Digest, Arc<[ListedImage]>>,
+    /// Questions for the digest of a tag.
+    pub(crate) resolved: u64,
     /// Reads per blob from its first byte.
     pub(crate) reads: HashMap<Digest, u64>,
 }
@@ -104,6 +106,7 @@ impl Source for FakeUpstream {
         let _connection = self.connection().await;
         self.faults.latency().await;
         self.faults.fail_call()?;
+        self.state.lock().resolved += 1;
         self.tagged(repository, tag).ok_or_else(|| not_found(tag))
     }
 
@@ -151,6 +154,10 @@ impl PullLimits for FakeUpstream {
 
     fn is_metered(&self) -> bool {
         self.state.lock().pulls.is_some()
+    }
+
+    fn starts_slowly(&self) -> bool {
+        self.lists_digests
     }
 
     fn allowance(&self) -> Option<Allowance> {

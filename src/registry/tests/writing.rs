@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -14,8 +15,10 @@ use super::{
     push,
 };
 use crate::{
-    model::{Descriptor, Digest, Error, Kind, RawManifest, UserPassword},
-    registry::{ConnectionSettings, Credentials, Network, Registry, Transport},
+    model::{Descriptor, Digest, Error, Kind, RawManifest, Tag, UserPassword},
+    registry::{
+        ConnectionSettings, Credentials, Network, Registry, Transport, client::ManifestHead,
+    },
     remote::{Body, Destination, Mount, body::corrupt},
 };
 
@@ -710,5 +713,83 @@ async fn a_damaged_manifest_of_a_destination_counts_as_missing() {
         let digests = [Digest::of(MANIFEST.as_bytes()), Digest::of(b"x")];
         let found = registry.manifests(&"a/b".parse().unwrap(), &digests).await.unwrap();
         assert_eq!(found.into_keys().collect::<Vec<_>>(), digests[..1]);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_repository_is_asked_for_as_many_tags_as_there_are_connections() {
+    let tags = ["1", "2", "3", "4", "5"].map(|tag| tag.parse().unwrap());
+    for (existing, lists, expected) in [
+        (&[][..], None, 3),
+        (&[], Some("[]"), 6),
+        (&["2"], None, 5),
+        (&["1", "5"], None, 5),
+        (&["5"], Some("[\"5\"]"), 6),
+    ] {
+        let fake = Fake::new(move |asked| {
+            let is_tag = |tag: &&str| asked.line.ends_with(&format!("/manifests/{tag}"));
+            match asked.line.starts_with("HEAD") {
+                true if existing.iter().any(is_tag) => {
+                    let digest = Digest::of(MANIFEST.as_bytes()).to_string();
+                    with(head(200), "docker-content-digest", &digest)
+                }
+                true => head(404),
+                false if asked.line.contains("/tags/list") => match lists {
+                    Some(tags) => reply(200, format!("{{\"name\":\"a\",\"tags\":{tags}}}")),
+                    None => error(404, "NAME_UNKNOWN"),
+                },
+                false => error(404, "MANIFEST_UNKNOWN"),
+            }
+        })
+        .await;
+        let credentials = Credentials::Anonymous;
+        let default = ConnectionSettings::default();
+        let settings = ConnectionSettings { credentials, max_connections: 2, ..default };
+        let registry = fake.registry("r.example.com", settings);
+        *registry.manifest_head.lock() = ManifestHead::Works;
+        let found = Mutex::new(Vec::new());
+        let announce = |tag: &Tag| found.lock().push(tag.to_string());
+        let repository = "a".parse().unwrap();
+        let current = registry.announce_current_tags(&repository, &tags, &announce).await.unwrap();
+        let exists = lists.is_some() || !existing.is_empty();
+        assert_eq!(
+            current.map(|tags| tags.len()),
+            exists.then_some(existing.len()),
+            "{existing:?}"
+        );
+        assert_eq!(fake.asked().len(), expected, "{:#?}", fake.lines());
+        let mut found = found.into_inner();
+        found.sort();
+        assert_eq!(found, existing);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_finds_the_blob_opens_no_session() {
+    // the answers to a mount and to HEAD, the requests, and whether the blob is found
+    for (mount, length, methods, is_found) in [
+        (201, "10", &["POST", "HEAD"][..], true),
+        // the blob has another size than the manifest says
+        (201, "11", &["POST", "HEAD", "POST"], false),
+        (202, "10", &["POST"], false),
+        (403, "10", &["POST", "POST"], false),
+        (404, "10", &["POST", "POST"], false),
+    ] {
+        let digest = blob().digest.to_string();
+        let fake = Fake::new(move |asked| match asked.line.starts_with("HEAD") {
+            true => with(head(200), "content-length", length),
+            false if !asked.line.contains("?mount=") => with(reply(202, ""), "location", "/u"),
+            false if mount == 202 => with(reply(202, ""), "location", "/u"),
+            false if mount == 201 => with(reply(201, ""), "docker-content-digest", &digest),
+            false => error(mount, "DENIED"),
+        })
+        .await;
+        let registry = fake.anonymous("r.example.com");
+        let opened = registry.open_unless_stored(&"a".parse().unwrap(), &blob()).await.unwrap();
+        assert_eq!(matches!(opened, Mount::Mounted), is_found, "{mount} {length}");
+        let lines = fake.lines();
+        assert!(lines[0].ends_with(&format!("?mount={}&from=a", blob().digest)), "{lines:?}");
+        let sent: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(sent, methods, "{mount} {length}");
     }
 }
