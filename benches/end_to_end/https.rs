@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use axum::{
     Router,
-    body::Body,
+    body::{Body, to_bytes},
     extract::Request,
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -167,6 +167,7 @@ impl Registry {
     async fn answer(&self, side: Side, request: Request) -> Response {
         self.requests.fetch_add(1, Relaxed);
         let path = request.uri().path();
+        let calls_aws = path == "/";
         let reads_blob = request.method() == Method::GET && path.contains("/blobs/sha256:");
         if side == Side::Registry && reads_blob {
             pause(self.latency).await;
@@ -174,17 +175,14 @@ impl Registry {
             return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)])
                 .into_response();
         }
-        let mut response = self.sandbox.answer(request).await;
+        let response = self.sandbox.answer(request).await;
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             self.refused.fetch_add(1, Relaxed);
         }
-        // the sandbox names itself by plain HTTP
-        let location = response.headers().get(header::LOCATION);
-        let location = location.and_then(|url| url.to_str().ok()?.strip_prefix("http:"));
-        if let Some(Ok(url)) = location.map(|rest| HeaderValue::from_str(&format!("https:{rest}")))
-        {
-            response.headers_mut().insert(header::LOCATION, url);
-        }
+        let response = match calls_aws {
+            true => with_https_urls(response).await,
+            false => with_https_location(response),
+        };
         if !reads_blob {
             return response;
         }
@@ -196,6 +194,25 @@ impl Registry {
             }))
         })
     }
+}
+
+/// The response with its own scheme in `Location`: the sandbox names itself by plain HTTP.
+fn with_https_location(mut response: Response) -> Response {
+    let location = response.headers().get(header::LOCATION).and_then(|url| url.to_str().ok());
+    let https = location.and_then(|url| Some(format!("https:{}", url.strip_prefix("http:")?)));
+    if let Some(Ok(url)) = https.map(HeaderValue::try_from) {
+        response.headers_mut().insert(header::LOCATION, url);
+    }
+    response
+}
+
+/// The response of AWS with its own scheme in the URL of the registry.
+async fn with_https_urls(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let body = String::from_utf8_lossy(&body).replace("\"http://", "\"https://");
+    head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+    Response::from_parts(head, Body::from(body))
 }
 
 /// Waits for this long. Even a zero sleep takes a millisecond.

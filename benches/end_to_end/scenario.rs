@@ -255,14 +255,16 @@ impl Setup {
             scratch: &scratch,
         };
         let cost = measure::run(&mut program.command(task, &job)?)?;
-        let counted = match (server.take_counts()?, destination.take_counts()?) {
-            (Some(from), Some(to)) => Some(Counted {
-                requests: (from.requests, to.requests),
-                bytes: from.bytes,
-                refused: Some(to.refused),
-            }),
-            _ => programs::counted(program, &cost.stdout)?,
-        };
+        let mut counted = programs::counted(program, &cost.stdout)?;
+        if let (Some(from), Some(to)) = (server.take_counts()?, destination.take_counts()?) {
+            let requests = (from.requests, to.requests);
+            let reported = counted.filter(|_| program == Program::Ours);
+            ensure!(
+                reported.is_none_or(|reported| reported.requests == requests),
+                "the servers counted {requests:?}, the report {reported:?}"
+            );
+            counted = Some(Counted { requests, bytes: from.bytes, refused: Some(to.refused) });
+        }
         let at = format!("http://{}", destination.http_address());
         let wrong = copier::count_wrong(&source.corpus, &at, login.as_deref())?;
         Ok(Trial { cost, counted, wrong })
