@@ -76,7 +76,9 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
         images: ImagesToSync::Entries(used.entries.iter().collect()),
         options: Options { without_source, ..Options::default() },
     };
-    let run = mirror(global, screen, request, None).boxed().await?;
+    let (report, images) = mirror(global, screen, request, None).boxed().await?;
+    let lock = images.lock_file(&report);
+    let run = (report, lock);
     forms.print_report(global, screen, &run.0, args.json)?;
     let is_written = forms.write(global, screen, &used, &found, &run)?;
     Ok(with_failure(run.0.exit, is_open || !is_written))

@@ -365,9 +365,20 @@ impl Registry {
         request: &ApiRequest<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Result<ApiResponse, Rejected>> {
+        let permit = self.permit(self.rate_limiter(&request.method, request.operation)).await;
+        // boxed: many requests wait for a permit, and few are sent at a time
+        Box::pin(self.exchange(request, authorization, permit)).await
+    }
+
+    /// Sends the request once, and follows redirects.
+    async fn exchange(
+        &self,
+        request: &ApiRequest<'_>,
+        authorization: Option<&HeaderValue>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Result<ApiResponse, Rejected>> {
         let ApiRequest { method, scope, operation, pool, .. } = request;
         let limiter = self.rate_limiter(method, *operation);
-        let permit = self.permit(limiter).await;
         let mut secrets = self.auth.secrets(authorization);
         // the login at another registry and the connection to it, for the next request
         let mut login_elsewhere = None;
