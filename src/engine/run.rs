@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
     sync::Arc,
 };
 
@@ -178,7 +179,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 
     fn summary(&self, results: Results) -> Summary {
         let Results { rows, bytes_to_read, manifests, unread, .. } = results;
-        let rows = rows.into_iter().flatten().collect();
+        // in place: `flatten` would copy them
+        let rows = rows.into_iter().map(|row| row.expect("every image has ended"));
+        let rows = rows.collect();
         let pulls = self.pulls(&unread);
         let TransferLimits { present, mounted, pushed, .. } = &self.limits;
         let [present, mounted, pushed] =
@@ -187,7 +190,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let unusable = self.context.unusable.lock().clone();
         let mut summary =
             Summary { rows, blobs, changes, bytes_to_read, manifests, pulls, unusable };
-        summary.add_changes(self.context.changes.lock().clone());
+        summary.add_changes(mem::take(&mut *self.context.changes.lock()));
         summary
     }
 

@@ -273,7 +273,8 @@ impl Registry {
                 return Err(self.explain(rejected.error, request.scope));
             }
             let challenges = &rejected.challenges;
-            let next = self.auth.reauthorize(authorization, request.scope, challenges).await;
+            let next = self.auth.reauthorize(authorization, request.scope, challenges);
+            let next = Box::pin(next).await;
             match next.map_err(|error| self.explain(error, request.scope))? {
                 Some(next) if logins < LOGINS => authorization = next,
                 _ => return Err(self.explain(rejected.error, request.scope)),
