@@ -215,7 +215,7 @@ pub(crate) fn scale(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     const IMAGES: usize = 20_000;
     const EACH: usize = 10;
     /// MiB of a process without images, and KiB of an image.
-    const LIMIT: f64 = 24.0 + 4.5 * IMAGES as f64 / 1_024.0;
+    const LIMIT: f64 = 24.0 + 2.0 * IMAGES as f64 / 1_024.0;
     let server = Server::cloud(&setup.empty("cloud")?, "0ms", &[])?;
     let tags = tags(EACH);
     let images = (0..IMAGES / EACH).map(|number| {

@@ -176,7 +176,7 @@ async fn planned(destination: Memory) -> Summary {
         let repository: Repository = format!("team/app{}", at % 100).parse().expect("a name");
         let at = tag(at);
         Image {
-            name: repository.to_string(),
+            name: repository.as_str().into(),
             origin: Origin {
                 location: location("source.example"),
                 repository: repository.clone(),

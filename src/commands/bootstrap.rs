@@ -55,7 +55,9 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
             images: ImagesToSync::Entries(used.entries.iter().collect()),
             options: Options { without_source, ..Options::default() },
         };
-        let run = mirror(global, screen, request, None).boxed().await?;
+        let (report, images) = mirror(global, screen, request, None).boxed().await?;
+        let lock = images.lock_file(&report);
+        let run = (report, lock);
         let saved = files.save_report(&run.0);
         let printed = forms.print_report(global, screen, &run.0, args.output.json);
         let is_whole = forms.write(global, screen, &run) && !is_open(&args, &found);

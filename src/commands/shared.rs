@@ -26,11 +26,10 @@ use crate::{
     },
     remote::MaxWait,
     run::{
-        lock_file::LockFile,
         merge,
         registries::Registries,
         shards::{Division, ShardPart},
-        sync::{SyncRequest, run_with_lock},
+        sync::{ReportImages, SyncRequest, run_selection},
         wildcards,
     },
 };
@@ -225,22 +224,22 @@ pub(crate) fn with_failure(exit: u8, has_failed: bool) -> u8 {
 }
 
 /// Runs the request with progress on stderr, until it is done or a signal or the deadline ends it.
-pub(crate) async fn mirror(
+pub(crate) async fn mirror<'a>(
     global: &Global,
     screen: &Screen,
-    request: SyncRequest<'_>,
+    request: SyncRequest<'a>,
     deadline: Option<Instant>,
-) -> Result<(Report, LockFile)> {
+) -> Result<(Report, ReportImages<'a>)> {
     mirror_within(global, screen, request, MaxWait { deadline, ..MaxWait::default() }).await
 }
 
 /// Does the same as [`mirror`], with this wait for sources that ask for one.
-pub(crate) async fn mirror_within(
+pub(crate) async fn mirror_within<'a>(
     global: &Global,
     screen: &Screen,
-    request: SyncRequest<'_>,
+    request: SyncRequest<'a>,
     max_wait: MaxWait,
-) -> Result<(Report, LockFile)> {
+) -> Result<(Report, ReportImages<'a>)> {
     let deadline = max_wait.deadline;
     let SyncRequest { config, options, .. } = &request;
     let name = |to: &DestinationConfig| DestinationName::new(&to.registry, to.prefix.as_ref());
@@ -253,7 +252,7 @@ pub(crate) async fn mirror_within(
         // polled first, so that the signals are watched before the first request
         biased;
         error = watch_signals(global, screen, &shutdown) => return Err(error),
-        report = run_with_lock(&registries, request, progress.observer(), &shutdown) => report,
+        report = run_selection(&registries, request, progress.observer(), &shutdown) => report,
         never = watch_deadline(deadline, &shutdown) => match never {},
     };
     drop(progress);

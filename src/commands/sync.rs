@@ -19,7 +19,7 @@ use crate::{
     remote::MaxWait,
     run::{
         lock_file::LockFile,
-        sync::{ImagesToSync, SyncRequest},
+        sync::{ImagesToSync, ReportImages, SyncRequest},
     },
 };
 
@@ -64,11 +64,11 @@ async fn mirror_images(
     let options = Options { check, transfers: args.concurrency, ..Options::default() };
     let request = SyncRequest { config: &config, images, options };
     let max_wait = MaxWait { limit: args.max_wait, deadline };
-    let (report, lock) = mirror_within(global, screen, request, max_wait).await?;
+    let (report, images) = mirror_within(global, screen, request, max_wait).await?;
     let report = Report { shard: part.map(|part| part.shard), ..report };
     let report = report.with_exit_codes(exit_codes);
     let saved = files.save_report(&report);
-    let locked = args.lock.as_deref().map(|path| save_lock(path, &lock, &report)).transpose();
+    let locked = args.lock.as_deref().map(|path| save_lock(path, &images, &report)).transpose();
     let printed = print_report(global, screen, &report, args.output.json);
     if let Err(error) = &locked {
         error::print(screen, error);
@@ -78,10 +78,11 @@ async fn mirror_images(
 }
 
 /// Saves the lock file if every image succeeded.
-fn save_lock(path: &Path, lock: &LockFile, report: &Report) -> Result<()> {
+fn save_lock(path: &Path, images: &ReportImages<'_>, report: &Report) -> Result<()> {
     let totals = &report.totals;
     let succeeded = totals.copied + totals.up_to_date + totals.warmed;
     if succeeded == report.images.len() as u64 {
+        let lock = images.lock_file(report);
         return file::save(path, "lock file", |out| lock.write(out));
     }
     Err(LockFile::unwritten(path))

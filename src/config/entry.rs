@@ -473,7 +473,7 @@ pub(super) fn entries(
         shape,
         archived: value(keys.archived),
     });
-    let name = name.unwrap_or_else(|| reference.repository.to_string());
+    let name: Arc<str> = name.map_or_else(|| reference.repository.as_str().into(), Arc::from);
     let retag_span = keys.retag.as_ref().map(|retag| retag.span.clone());
     let retag = value(keys.retag);
     let on_conflict = value(keys.on_conflict);

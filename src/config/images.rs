@@ -12,7 +12,7 @@ use crate::model::{
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The name for `--only` and the report; not unique. `--only` also accepts the source.
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) host: Host,
     pub repository: Repository,
     pub(crate) tags: Tags,
@@ -70,7 +70,7 @@ impl Entry {
     /// `docker.io/nginx`, `docker.io/library/nginx`.
     pub(super) fn spellings(&self) -> Vec<String> {
         let (host, path) = (&self.host, self.repository.as_str());
-        let mut all = vec![self.name.clone(), format!("{host}/{path}")];
+        let mut all = vec![self.name.to_string(), format!("{host}/{path}")];
         if host.is_docker_hub() {
             let official = path.strip_prefix("library/");
             let short = official.map(|name| [name.to_owned(), format!("{host}/{name}")]);
@@ -84,6 +84,11 @@ impl Entry {
     pub(crate) fn targets(&self) -> impl Iterator<Item = (DestinationId, &Repository)> {
         let mirrored = self.mirrored.iter().map(|to| (to.destination, &to.repository));
         mirrored.chain(self.cached.iter().map(|to| (to.destination, &to.repository)))
+    }
+
+    /// The reference of this tag or digest at the source.
+    pub(crate) fn reference(&self, at: &TagOrDigest) -> String {
+        format!("{}/{}{at}", self.host, self.repository)
     }
 
     /// The digest to which the source is pinned.

@@ -89,6 +89,10 @@ impl Retag {
                 digest.ok_or_else(|| NameError::new("requires a digest for `{digest8}`"))?;
             expanded = expanded.replace(DIGEST8, &digest.hex()[..8]);
         }
+        // shares the memory of the name
+        if expanded == tag.as_str() {
+            return Ok(tag.clone());
+        }
         expanded.parse().map_err(|error: NameError| NameError {
             problem: "does not result in a valid tag".to_owned(),
             ..error

@@ -8,7 +8,7 @@ use std::{
     fmt, fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use globset::GlobBuilder;
@@ -37,12 +37,20 @@ pub(crate) struct SourceFile {
     directory: PathBuf,
     /// The offset of the text in the texts of all files.
     start: usize,
+    /// The offsets of the ends of its lines.
+    line_ends: OnceLock<Vec<usize>>,
 }
 
 impl SourceFile {
     /// The range in this file's text.
     pub(super) fn local(&self, span: &Span) -> Span {
         span.start.saturating_sub(self.start)..span.end.saturating_sub(self.start)
+    }
+
+    /// The number of the line at an offset in this file's text.
+    fn line(&self, at: usize) -> usize {
+        let ends = || self.text.match_indices('\n').map(|(end, _)| end).collect();
+        1 + self.line_ends.get_or_init(ends).partition_point(|end| *end < at)
     }
 
     /// The span of a range in this file's text.
@@ -185,7 +193,8 @@ impl Sources {
     ) -> Arc<SourceFile> {
         let mut files = self.files.borrow_mut();
         let start = files.last().map_or(0, |last| last.start + last.text.len() + 1);
-        let file = Arc::new(SourceFile { name, text, format, directory, start });
+        let line_ends = OnceLock::new();
+        let file = Arc::new(SourceFile { name, text, format, directory, start, line_ends });
         files.push(Arc::clone(&file));
         file
     }
@@ -370,9 +379,7 @@ impl Sources {
     /// The line of a span, for messages: with the file, if there are several.
     pub(super) fn line_of(&self, span: &Span) -> String {
         let file = self.file(span);
-        let local = file.local(span);
-        let start = file.text.floor_char_boundary(local.start);
-        let line = 1 + file.text[..start].bytes().filter(|&b| b == b'\n').count();
+        let line = file.line(file.local(span).start);
         match self.files.borrow().len() {
             1 => line.to_string(),
             _ => format!("{line} of `{}`", file.name),

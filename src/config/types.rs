@@ -78,7 +78,7 @@ impl Config {
     }
 
     fn no_image(&self, pattern: &str) -> Error {
-        let mut names: Vec<&str> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
+        let mut names: Vec<&str> = self.entries.iter().map(|entry| &*entry.name).collect();
         names.sort_unstable();
         names.dedup();
         let error = Error::new(Kind::Configuration, format!("no image matches `--only {pattern}`"));

@@ -4,7 +4,8 @@
 //! length of the list. Each image ends in one row per target, whatever happens to the others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
     sync::Arc,
 };
 
@@ -126,13 +127,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// If an image names a source or destination that is not among the [`Endpoints`].
     pub async fn run(self: Arc<Self>, images: Vec<Image>) -> Summary {
         let rows = images.iter().map(|image| image.targets.len()).sum();
-        let images: Vec<Arc<Image>> = images.into_iter().map(Arc::new).collect();
         self.context.observer.observe(&Event::Started { rows });
         let permits = Arc::new(Semaphore::new(CONCURRENT_IMAGES));
-        let mut results: Vec<Option<ImageResult>> = images.iter().map(|_| None).collect();
+        let mut results = Results::new(rows);
         let mut running = FuturesUnordered::new();
-        for (at, job) in self.jobs(&images).into_iter().enumerate() {
-            let Some(permit) = self.context.shutdown.permit(&permits).await else { break };
+        let mut jobs = self.jobs(images).into_iter();
+        while jobs.len() > 0
+            && let Some(permit) = self.context.shutdown.permit(&permits).await
+            && let Some(job) = jobs.next()
+        {
+            let (at, image) = (results.reserve(&job.image), Arc::clone(&job.image));
             let mirror = Arc::clone(&self);
             let task = async move {
                 let (image, rows) = (job.image.origin.to_string(), job.targets.len());
@@ -143,20 +147,20 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 result
             };
             let task = AbortOnDropHandle::new(tokio::spawn(task.boxed()));
-            running.push(task.map(move |ended| (at, ended)));
-            // the memory of a task is freed when its result is collected
-            while let Some(Some((at, ended))) = running.next().now_or_never() {
-                results[at] = Some(self.result(&images[at], ended));
+            running.push(task.map(move |ended| (at, image, ended)));
+            // the memory of a task and of its image is freed when the result is collected
+            while let Some(Some((at, image, ended))) = running.next().now_or_never() {
+                results.add(at, &image, self.result(&image, ended));
             }
         }
-        while let Some((at, ended)) = running.next().await {
-            results[at] = Some(self.result(&images[at], ended));
+        while let Some((at, image, ended)) = running.next().await {
+            results.add(at, &image, self.result(&image, ended));
         }
-        let rest = |image: &Image| result::uniform(&self.context, image, |row| row);
-        let results = results.into_iter().zip(&images);
-        let results = results.map(|(result, image)| result.unwrap_or_else(|| rest(image)));
-        let results: Vec<ImageResult> = results.collect();
-        self.summary(&images, results)
+        for Job { image, .. } in jobs {
+            let at = results.reserve(&image);
+            results.add(at, &image, result::uniform(&self.context, &image, |row| row));
+        }
+        self.summary(results)
     }
 
     /// The result of a task. A panic fails its image; the others continue.
@@ -173,19 +177,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         })
     }
 
-    fn summary(&self, images: &[Arc<Image>], results: Vec<ImageResult>) -> Summary {
-        let bytes_to_read = results.iter().map(|result| result.bytes_to_read).sum();
-        // the sources of the images whose manifests a plan did not read
-        let unread = images.iter().zip(&results).filter(|(_, it)| it.bytes_to_read.is_none());
-        let unread = unread.map(|(image, _)| &image.origin.location).collect();
-        let pulls = self.pulls(&unread, images, &results);
-        let mut manifests: BTreeMap<DestinationId, Bounds> = BTreeMap::new();
-        for &(id, pushed) in results.iter().flat_map(|result| &result.manifests) {
-            let all = manifests.entry(id).or_default();
-            *all = [*all, pushed].into_iter().sum();
-        }
-        let mut rows = Vec::with_capacity(results.iter().map(|result| result.rows.len()).sum());
-        rows.extend(results.into_iter().flat_map(|result| result.rows));
+    fn summary(&self, results: Results) -> Summary {
+        let Results { rows, bytes_to_read, manifests, unread, .. } = results;
+        // in place: `flatten` would copy them
+        let rows = rows.into_iter().map(|row| row.expect("every image has ended"));
+        let rows = rows.collect();
+        let pulls = self.pulls(&unread);
         let TransferLimits { present, mounted, pushed, .. } = &self.limits;
         let [present, mounted, pushed] =
             [present, mounted, pushed].map(|count| unread.is_empty().then(|| count.value()));
@@ -193,29 +190,18 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let unusable = self.context.unusable.lock().clone();
         let mut summary =
             Summary { rows, blobs, changes, bytes_to_read, manifests, pulls, unusable };
-        summary.add_changes(self.context.changes.lock().clone());
+        summary.add_changes(mem::take(&mut *self.context.changes.lock()));
         summary
     }
 
-    fn pulls(
-        &self,
-        unread: &HashSet<&Location>,
-        images: &[Arc<Image>],
-        results: &[ImageResult],
-    ) -> Vec<Pulls> {
-        let bounds = |location: &Location| -> Bounds {
-            let unread = images.iter().zip(results).filter(|(image, result)| {
-                &image.origin.location == location && result.bytes_to_read.is_none()
-            });
-            unread.map(|(image, _)| manifests_of_unread(image)).sum()
-        };
+    fn pulls(&self, unread: &BTreeMap<Location, Bounds>) -> Vec<Pulls> {
         let sorted: BTreeMap<_, _> = self.sources.iter().collect();
         let pulls = sorted.into_iter().filter_map(|(location, registry)| {
             let allowance = registry.source.allowance()?;
             Some(Pulls {
                 registry: location.to_string(),
-                spent: (!unread.contains(location)).then(|| registry.source.pulls_spent()),
-                bounds: unread.contains(location).then(|| bounds(location)),
+                spent: (!unread.contains_key(location)).then(|| registry.source.pulls_spent()),
+                bounds: unread.get(location).copied(),
                 limit: allowance.limit,
                 remaining: allowance.remaining,
                 window_seconds: allowance.window.as_secs(),
@@ -225,11 +211,12 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     }
 
     /// Groups the images by repository on both sides.
-    fn jobs(&self, images: &[Arc<Image>]) -> Vec<Job<S, D>> {
+    fn jobs(&self, images: Vec<Image>) -> Vec<Job<S, D>> {
+        let images: Vec<Arc<Image>> = images.into_iter().map(Arc::new).collect();
         let mut sources: HashMap<(&Location, &Repository), SourceRepository<S>> = HashMap::new();
         let mut targets: HashMap<(DestinationId, &Repository), TargetRepository<D>> =
             HashMap::new();
-        for image in images {
+        for image in &images {
             let from = &image.origin;
             let source = sources.entry((&from.location, &from.repository)).or_insert_with(|| {
                 let registry = Arc::clone(&self.sources[&from.location]);
@@ -275,7 +262,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     async fn mirror_image(&self, job: &Job<S, D>) -> ImageResult {
         let work = async {
             match plan::plan(&self.context, job).await {
-                Some(plan) => self.execute(job, plan).await,
+                // boxed: most images wait for their plan
+                Some(plan) => self.execute(job, plan).boxed().await,
                 None => result::uniform(&self.context, &job.image, |row| row),
             }
         };
@@ -401,6 +389,48 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             let Some(source) = source else { return Err(unserved.into_error()) };
             omitted.extend(unserved.attestations);
             *tree = Arc::new(tree::build(reader, source, filter, &omitted).await?);
+        }
+    }
+}
+
+/// The results of the images so far. Of an image itself nothing stays.
+struct Results {
+    /// In the order of the images and their targets; `None` for those of images that run.
+    rows: Vec<Option<Row>>,
+    /// The rows that images have.
+    reserved: usize,
+    bytes_to_read: Option<u64>,
+    manifests: BTreeMap<DestinationId, Bounds>,
+    /// The manifests that a plan did not read, by their source.
+    unread: BTreeMap<Location, Bounds>,
+}
+
+impl Results {
+    fn new(rows: usize) -> Self {
+        let rows = (0..rows).map(|_| None).collect();
+        let (manifests, unread) = Default::default();
+        Self { rows, reserved: 0, bytes_to_read: Some(0), manifests, unread }
+    }
+
+    /// Reserves the next rows for the image; returns the index of the first.
+    fn reserve(&mut self, image: &Image) -> usize {
+        let first = self.reserved;
+        self.reserved += image.targets.len();
+        first
+    }
+
+    /// Adds the result of an image at its first row.
+    fn add(&mut self, first: usize, image: &Image, result: ImageResult) {
+        for (at, row) in result.rows.into_iter().enumerate() {
+            self.rows[first + at] = Some(row);
+        }
+        if result.bytes_to_read.is_none() {
+            let source = image.origin.location.clone();
+            *self.unread.entry(source).or_default() += manifests_of_unread(image);
+        }
+        self.bytes_to_read = [self.bytes_to_read, result.bytes_to_read].into_iter().sum();
+        for (id, pushed) in result.manifests {
+            *self.manifests.entry(id).or_default() += pushed;
         }
     }
 }

@@ -182,12 +182,8 @@ fn image(origin: Origin, to: (Location, &str), filter: &Filter) -> CopyJob {
         repository: repository.parse().unwrap(),
         tag: tag.parse().unwrap(),
     };
-    let image = Image {
-        name: "it".to_owned(),
-        origin,
-        targets: vec![target],
-        filter: filter.clone().into(),
-    };
+    let image =
+        Image { name: "it".into(), origin, targets: vec![target], filter: filter.clone().into() };
     CopyJob { image, to }
 }
 

@@ -181,7 +181,7 @@ pub struct ListedImage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// The entry's name, for `--only` and the report.
-    pub name: String,
+    pub name: Arc<str>,
     pub origin: Origin,
     /// One target for each destination that it is mirrored to.
     pub targets: Vec<Target>,

@@ -231,6 +231,10 @@ impl Digest {
         Self(format!("sha256:{}", const_hex::encode(hasher.finalize())).into())
     }
 
+    pub(crate) fn to_bytes(&self) -> [u8; 32] {
+        const_hex::decode_to_array(self.hex()).expect("a digest has 64 hexadecimal digits")
+    }
+
     pub fn hex(&self) -> &str {
         &self.0["sha256:".len()..]
     }

@@ -3,7 +3,7 @@
 //! The field names are the contract of `--json` and `--report`, version 1. A test generates
 //! `docs/schema/report.json` from these types and their comments.
 
-use std::{borrow::Cow, iter};
+use std::{borrow::Cow, iter, ops::AddAssign};
 
 #[cfg(test)]
 use schemars::JsonSchema;
@@ -109,7 +109,10 @@ pub struct Row {
 
 impl Row {
     /// A row of an image that the run has not started.
-    pub(crate) fn new(name: &str, source: String, destination: String) -> Self {
+    pub(crate) fn new(name: &str, mut source: String, mut destination: String) -> Self {
+        // a run keeps all rows
+        source.shrink_to_fit();
+        destination.shrink_to_fit();
         Self {
             name: name.to_owned(),
             source,
@@ -228,12 +231,18 @@ impl Bounds {
     }
 }
 
+impl AddAssign for Bounds {
+    fn add_assign(&mut self, more: Self) {
+        self.least += more.least;
+        self.most += more.most;
+    }
+}
+
 impl iter::Sum for Bounds {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, it| Self {
-            least: sum.least + it.least,
-            most: sum.most + it.most,
-        })
+        let mut sum = Self::default();
+        all.for_each(|it| sum += it);
+        sum
     }
 }
 

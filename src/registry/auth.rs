@@ -161,7 +161,10 @@ impl Authenticator {
         }
         loop {
             let gate = match self.lookup(scope) {
-                Lookup::Known(scheme) => return self.apply_known(scheme, scope).await,
+                // boxed: most requests need no new token, and many are in progress
+                Lookup::Known(scheme) => {
+                    return Box::pin(self.apply_known(scheme, scope)).await;
+                }
                 // if a login is required after all, the requests sent until then are refused
                 Lookup::Unknown(_) if self.base.scheme() == "http" => {
                     return Ok(Authorization::new(None, AuthMethod::Open));

@@ -275,7 +275,8 @@ impl Registry {
                 return Err(self.explain(rejected.error, request.scope));
             }
             let challenges = &rejected.challenges;
-            let next = self.auth.reauthorize(authorization, request.scope, challenges).await;
+            let next = self.auth.reauthorize(authorization, request.scope, challenges);
+            let next = Box::pin(next).await;
             match next.map_err(|error| self.explain(error, request.scope))? {
                 Some(next) if logins < LOGINS => authorization = next,
                 _ => return Err(self.explain(rejected.error, request.scope)),
@@ -367,9 +368,20 @@ impl Registry {
         request: &ApiRequest<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Result<ApiResponse, Rejected>> {
+        let permit = self.permit(self.rate_limiter(&request.method, request.operation)).await;
+        // boxed: many requests wait for a permit, and few are sent at a time
+        Box::pin(self.exchange(request, authorization, permit)).await
+    }
+
+    /// Sends the request once, and follows redirects.
+    async fn exchange(
+        &self,
+        request: &ApiRequest<'_>,
+        authorization: Option<&HeaderValue>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Result<ApiResponse, Rejected>> {
         let ApiRequest { method, scope, operation, pool, .. } = request;
         let limiter = self.rate_limiter(method, *operation);
-        let permit = self.permit(limiter).await;
         let mut secrets = self.auth.secrets(authorization);
         // the login at another registry and the connection to it, for the next request
         let mut login_elsewhere = None;

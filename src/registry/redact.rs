@@ -200,7 +200,9 @@ fn is_public(parameter: &str) -> bool {
 }
 
 /// Replaces every part in the text, and the encoded forms of every part.
-fn redact(text: &str, parts: Vec<String>) -> String {
+fn redact(text: &str, mut parts: Vec<String>) -> String {
+    // no form is shorter than its secret; the subject of a request is, and each request has one
+    parts.retain(|part| part.len() <= text.len());
     let mut forms: Vec<String> = parts.iter().flat_map(|part| encoded(part)).collect();
     forms.extend(parts.into_iter().filter(|part| part.len() >= SHORTEST));
     // the longer ones may hold the shorter ones

@@ -205,7 +205,7 @@ fn image(
     let repository = named.unwrap_or_else(|| "image".parse().expect("`image` is a repository"));
     let target = to.repository.unwrap_or_else(|| repository.clone());
     Ok(Image {
-        name: repository.to_string(),
+        name: repository.as_str().into(),
         origin: Origin { location: from.location, repository, at },
         targets: vec![Target { destination: DestinationId(0), repository: target, tag }],
         filter: filter.into(),

@@ -25,7 +25,7 @@ pub(crate) struct MappedTarget {
 impl MirrorItem<'_> {
     /// The image at each destination. `digest` is the one that the destinations get, if it is known.
     pub(crate) fn mapped(&self, config: &Config, digest: Option<&Digest>) -> Vec<MappedTarget> {
-        let mut source = source_reference(&self.source);
+        let mut source = source_reference(&self.source());
         if let (Ok(source), Tags::Pinned { tag, .. }) = (&mut source, &self.entry.tags) {
             source.tag = Some(tag.clone());
         }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     config::{Config, Entry, Tags, between_listed},
-    model::{Digest, Error, Image, Kind, Reference, Result, Tag},
+    model::{Digest, Error, Image, Kind, Reference, Result, Tag, TagOrDigest},
 };
 
 /// Digests by source reference and, for selected images, by selection.
@@ -42,18 +42,18 @@ const HEADER: &str = "# What `ecr-mirror sync --lock` mirrored; `sync --locked` 
 
 impl LockFile {
     /// Adds an image of the entry. An image with several targets is one record.
-    pub(crate) fn add(&mut self, entry: &Entry, source: &str, digest: &Digest) {
-        self.0.insert((source.to_owned(), selection_key(entry)), digest.clone());
+    pub(crate) fn add(&mut self, entry: &Entry, at: &TagOrDigest, digest: &Digest) {
+        self.0.insert((entry.reference(at), selection_key(entry)), digest.clone());
     }
 
     /// The digest of the source of an entry with one exact tag, or one digest.
     pub(crate) fn digest(&self, entry: &Entry) -> Option<&Digest> {
         let at = match &entry.tags {
-            Tags::Exact(tags) => format!(":{}", tags.first()?),
-            Tags::Pinned { digest, .. } => format!("@{digest}"),
+            Tags::Exact(tags) => TagOrDigest::Tag(tags.first()?.clone()),
+            Tags::Pinned { digest, .. } => TagOrDigest::Digest(digest.clone()),
             Tags::Selected(_) => return None,
         };
-        self.0.get(&(format!("{}/{}{at}", entry.host, entry.repository), None))
+        self.0.get(&(entry.reference(&at), None))
     }
 
     /// Adds the records of another lock file.
@@ -198,9 +198,10 @@ mod tests {
     fn lock(config: &Config) -> LockFile {
         let mut lock = LockFile::default();
         let [exact, selected] = &config.entries[..] else { panic!("two entries") };
-        lock.add(selected, "docker.io/library/nginx:1.27-alpine", &digest("b"));
-        lock.add(exact, "docker.io/library/nginx:1.27", &digest("a"));
-        lock.add(selected, "docker.io/library/nginx:1.26-alpine", &digest("c"));
+        let at = |tag: &str| TagOrDigest::Tag(tag.parse().unwrap());
+        lock.add(selected, &at("1.27-alpine"), &digest("b"));
+        lock.add(exact, &at("1.27"), &digest("a"));
+        lock.add(selected, &at("1.26-alpine"), &digest("c"));
         lock
     }
 

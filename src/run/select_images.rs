@@ -43,8 +43,8 @@ pub(crate) enum SelectedItem<'a> {
 #[derive(Debug)]
 pub(crate) struct MirrorItem<'a> {
     pub(crate) entry: &'a Entry,
-    /// The reference at the source, by tag even if the image is pinned to a digest.
-    pub(crate) source: String,
+    /// The selected tag, even if `retag` pins the image to its digest.
+    pub(crate) at: TagOrDigest,
     pub(crate) image: Image,
 }
 
@@ -60,6 +60,11 @@ pub(crate) struct CacheItem<'a> {
 }
 
 impl MirrorItem<'_> {
+    /// The reference at the source, as it was selected.
+    pub(crate) fn source(&self) -> String {
+        self.entry.reference(&self.at)
+    }
+
     /// Returns `true` if the source is pinned to a digest, and the destination gets another one.
     pub(crate) fn changes_pin(&self) -> bool {
         self.entry.pin().is_some() && !self.image.filter.keeps_digests()
@@ -142,7 +147,7 @@ pub(crate) async fn pinned_digest(
     let context = Arc::clone(&registries.contexts.source);
     let digest = engine::pushed_digest(endpoint, image, pin, context).await;
     let digest =
-        digest.map_err(|e| e.context(format!("cannot find the digest of {}", item.source)));
+        digest.map_err(|e| e.context(format!("cannot find the digest of {}", item.source())));
     digest.map(Some)
 }
 
@@ -165,12 +170,11 @@ fn entry_offline(entry: &Entry) -> Option<Vec<SelectedItem<'_>>> {
 
 /// The items of one tag or digest.
 fn items(entry: &Entry, at: TagOrDigest, image: Option<Image>) -> Vec<SelectedItem<'_>> {
-    let source = format!("{}/{}{at}", entry.host, entry.repository);
     let cached = entry.cached.iter().map(|target| {
-        let (source, at) = (source.clone(), at.clone());
+        let (source, at) = (entry.reference(&at), at.clone());
         SelectedItem::Cached(CacheItem { entry, source, target, at })
     });
-    let mirrored = image.map(|image| MirrorItem { entry, source: source.clone(), image });
+    let mirrored = image.map(|image| MirrorItem { entry, at: at.clone(), image });
     mirrored.map(SelectedItem::Image).into_iter().chain(cached).collect()
 }
 
@@ -303,7 +307,7 @@ async fn resolve_tags<'a>(
             match image(entry, source, tag).await {
                 Ok(image) => items(entry, at, Some(image)),
                 Err(error) => {
-                    let source = format!("{}/{}:{tag}", entry.host, entry.repository);
+                    let source = entry.reference(&at);
                     let rows = mirrored_rows(config, entry);
                     let rows = rows.map(|row| Row { source: source.clone(), ..row }).collect();
                     let mut all = vec![SelectedItem::Rows(failed(rows, &error))];
@@ -375,7 +379,7 @@ fn settle_overlaps<'a>(
             let error = Error::new(Kind::Configuration, problem.clone()).hint(
                 "give one of them another `repository` or `retag`, or write `on_conflict = \"first\"`",
             );
-            let rows = image_rows(config, &item.image, &item.source);
+            let rows = image_rows(config, &item.image, &item.source());
             return Some(SelectedItem::Rows(failed(rows, &error)));
         }
         (!item.image.targets.is_empty()).then_some(SelectedItem::Image(item))

@@ -350,7 +350,7 @@ fn weights(items: &[ShardItem<'_>], by: Option<&Report>) -> Vec<u64> {
     let weight = |item: &ShardItem<'_>| {
         let source = item.source();
         let known = match item {
-            ShardItem::Entry(entry) => moved.get(&(entry.name.as_str(), source.as_str())).copied(),
+            ShardItem::Entry(entry) => moved.get(&(&*entry.name, source.as_str())).copied(),
             ShardItem::Wildcard(_) => {
                 let listed = moved.iter().filter(|((_, listed), _)| can_be_equal(&source, listed));
                 listed.map(|(_, weight)| *weight).reduce(u64::saturating_add)

@@ -2,6 +2,7 @@
 
 use std::{
     iter,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -111,16 +112,16 @@ pub async fn run(
     observer: Arc<dyn Observer>,
     shutdown: &Shutdown,
 ) -> Result<Report> {
-    run_with_lock(registries, request, observer, shutdown).await.map(|(report, _)| report)
+    run_selection(registries, request, observer, shutdown).await.map(|(report, _)| report)
 }
 
-/// Does the same as [`run`], and returns the lock file of the mirrored images.
-pub(crate) async fn run_with_lock(
+/// Does the same as [`run`], and returns the images of the report's rows.
+pub(crate) async fn run_selection<'a>(
     registries: &Registries,
-    request: SyncRequest<'_>,
+    request: SyncRequest<'a>,
     observer: Arc<dyn Observer>,
     shutdown: &Shutdown,
-) -> Result<(Report, LockFile)> {
+) -> Result<(Report, ReportImages<'a>)> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let SyncRequest { config, images, options } = request;
     registries.fit_open_files(config, &images)?;
@@ -183,7 +184,7 @@ pub(crate) async fn run_with_lock(
     for (row, pin) in summary.rows.iter().zip(&pins) {
         warn_of_changed_pin(row, pin.as_ref(), &*warnings);
     }
-    let (rows, lock) = merge(slots, std::mem::take(&mut summary.rows), warmed);
+    let (rows, images) = merge(slots, std::mem::take(&mut summary.rows), warmed);
     summary.rows = rows;
     let totals = Totals::of(&summary.rows);
     let unusable: Vec<UnusableDestination> = (summary.unusable.iter())
@@ -218,7 +219,7 @@ pub(crate) async fn run_with_lock(
         shard: None,
         images: summary.rows,
     };
-    Ok((report, lock))
+    Ok((report, images))
 }
 
 /// The images to mirror, the references to warm, and the order of the report's rows, including rows
@@ -237,7 +238,7 @@ enum Slot<'a> {
     Image {
         rows: usize,
         entry: &'a Entry,
-        source: String,
+        at: TagOrDigest,
     },
     /// The row of the next warmed reference.
     Warmed,
@@ -259,7 +260,7 @@ impl<'a> RunItems<'a> {
                     let pin = item.entry.pin().cloned();
                     items.pins.extend(iter::repeat_n(pin, rows));
                     items.images.push(item.image);
-                    Slot::Image { rows, entry: item.entry, source: item.source }
+                    Slot::Image { rows, entry: item.entry, at: item.at }
                 }
             });
         }
@@ -282,28 +283,71 @@ fn warn_of_changed_pin(row: &Row, pin: Option<&Digest>, observer: &dyn Observer)
     }
 }
 
-/// All rows in the report's order, and the lock file of the mirrored images.
-fn merge(slots: Vec<Slot<'_>>, mirrored: Vec<Row>, warmed: Vec<Row>) -> (Vec<Row>, LockFile) {
-    let (mut mirrored, mut warmed) = (mirrored.into_iter(), warmed.into_iter());
-    let (mut all, mut lock) = (Vec::with_capacity(mirrored.len()), LockFile::default());
-    for slot in slots {
-        match slot {
-            Slot::Rows(rows) => all.extend(rows),
-            Slot::Warmed => all.extend(warmed.next()),
-            Slot::Image { rows, entry, source } => {
-                for row in mirrored.by_ref().take(rows) {
-                    if let (Outcome::Copied | Outcome::UpToDate, Some(digest)) =
-                        (row.outcome, &row.source_digest)
-                    {
-                        lock.add(entry, &source, digest);
-                    }
-                    all.push(row);
+/// The selected images of the rows of a report.
+pub(crate) struct ReportImages<'a>(Vec<ReportImage<'a>>);
+
+struct ReportImage<'a> {
+    /// The indexes of its rows.
+    rows: Range<usize>,
+    entry: &'a Entry,
+    at: TagOrDigest,
+}
+
+impl ReportImages<'_> {
+    /// The lock file of the images that the run mirrored.
+    pub(crate) fn lock_file(&self, report: &Report) -> LockFile {
+        let mut lock = LockFile::default();
+        for ReportImage { rows, entry, at } in &self.0 {
+            for row in &report.images[rows.clone()] {
+                if let (Outcome::Copied | Outcome::UpToDate, Some(digest)) =
+                    (row.outcome, &row.source_digest)
+                {
+                    lock.add(entry, at, digest);
                 }
             }
         }
+        lock
     }
-    all.extend(mirrored);
-    (all, lock)
+}
+
+/// All rows in the report's order, and the images that they are of.
+fn merge<'a>(
+    slots: Vec<Slot<'a>>,
+    mirrored: Vec<Row>,
+    warmed: Vec<Row>,
+) -> (Vec<Row>, ReportImages<'a>) {
+    let mut warmed = warmed.into_iter();
+    let mut images = Vec::with_capacity(slots.len());
+    // the other rows, each with its index
+    let (mut next, mut others) = (0, Vec::new());
+    for slot in slots {
+        let first = next;
+        match slot {
+            Slot::Rows(rows) => others.extend((first..).zip(rows)),
+            Slot::Warmed => others.extend((first..).zip(warmed.next())),
+            Slot::Image { rows, entry, at } => {
+                next += rows;
+                images.push(ReportImage { rows: first..next, entry, at });
+            }
+        }
+        next = others.last().map_or(next, |(at, _)| next.max(at + 1));
+    }
+    (insert(others, mirrored), ReportImages(images))
+}
+
+/// All rows, the others at their indexes.
+fn insert(others: Vec<(usize, Row)>, rows: Vec<Row>) -> Vec<Row> {
+    if others.is_empty() {
+        return rows;
+    }
+    let mut all = Vec::with_capacity(rows.len() + others.len());
+    let mut rows = rows.into_iter();
+    for (at, row) in others {
+        all.extend(rows.by_ref().take(at - all.len()));
+        all.push(row);
+    }
+    all.extend(rows);
+    all
 }
 
 /// The bytes that the run moved, or in a plan would move.

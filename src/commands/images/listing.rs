@@ -29,7 +29,7 @@ pub(super) async fn list<'a>(
         match item {
             SelectedItem::Image(item) => {
                 let digest = digest(&item).await;
-                let image = image_rows(config, &item.image, &item.source).into_iter();
+                let image = image_rows(config, &item.image, &item.source()).into_iter();
                 let known = digest.as_ref().ok().cloned().flatten();
                 let row = |row| image_row(row, known.clone(), "mirrored");
                 listing.rows.extend(image.map(row));

@@ -279,7 +279,7 @@ fn only_selects_entries_by_name_source_or_glob_in_file_order() {
     let only = |patterns: &[&str]| {
         let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
         let kept = config.only(&patterns);
-        kept.map(|entries| entries.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>())
+        kept.map(|entries| entries.iter().map(|entry| entry.name.to_string()).collect::<Vec<_>>())
     };
     for (patterns, expected) in [
         (&[][..], &["web", "a/b", "[x]"][..]),

@@ -64,7 +64,7 @@ fn the_forms_of_images_become_the_same_entries() {
     for config in [table, short, list, lists] {
         assert_eq!(arrows(&config), expected);
         assert_eq!((config.written, config.warnings.len()), (2, 0));
-        let names: Vec<&str> = config.entries.iter().map(|entry| entry.name.as_str()).collect();
+        let names: Vec<&str> = config.entries.iter().map(|entry| &*entry.name).collect();
         assert_eq!(names, ["library/nginx", "a/b"]);
     }
 }
@@ -189,7 +189,7 @@ fn a_list_is_read_as_producers_write_it() {
         ]
         .map(filled)
     );
-    assert!(config.entries.iter().all(|entry| entry.name == "release"));
+    assert!(config.entries.iter().all(|entry| &*entry.name == "release"));
 }
 
 #[test]

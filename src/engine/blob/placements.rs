@@ -35,24 +35,24 @@
 //!    connection. A transfer has at most one upload to each destination, and every registry must
 //!    have as many connections as there are transfers, so each upload finds one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 
 use crate::{
     model::{DestinationId, Digest, Repository},
     remote::Mounting,
 };
 
-/// A blob or manifest in a repository of a destination.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A blob in a repository of a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PlacementKey {
     pub(crate) destination: DestinationId,
     pub(crate) repository: Repository,
     pub(crate) digest: Digest,
-    /// A blob's size in bytes, as its descriptor states it: a wrong one must not pass as placed
-    /// because a right one is. 0 for a manifest.
+    /// Its size in bytes, as its descriptor states it: a wrong one must not pass as placed because
+    /// a right one is.
     pub(crate) size: u64,
 }
 
@@ -166,7 +166,8 @@ impl Placement {
 /// The claims after which the channels of committed blobs are freed.
 const CLAIMS_BETWEEN_SWEEPS: usize = 1_024;
 
-type BlobKey = (DestinationId, Digest, u64);
+/// A blob of a destination. Its digest is in binary, because a run keeps one for each blob.
+type BlobKey = (DestinationId, [u8; 32], u64);
 
 /// The claims of a run. No code that can panic runs under the lock.
 #[derive(Debug, Default)]
@@ -175,7 +176,8 @@ pub(crate) struct Placements(Mutex<PlacementState>);
 #[derive(Debug, Default)]
 struct PlacementState {
     images: u64,
-    placements: HashMap<BlobKey, Vec<Placement>>,
+    /// Not a hash map: that holds twice its memory while it grows.
+    placements: BTreeMap<BlobKey, Vec<Placement>>,
     /// The blobs with a channel, and those that got one since the last sweep.
     running: Vec<BlobKey>,
     new: usize,
@@ -199,13 +201,12 @@ impl Placements {
 
 impl PlacementState {
     fn claim(&mut self, seq: ImageSeq, key: &PlacementKey) -> Claim {
-        let blob = (key.destination, key.digest.clone(), key.size);
+        let blob = (key.destination, key.digest.to_bytes(), key.size);
         if self.new >= CLAIMS_BETWEEN_SWEEPS {
             self.sweep();
         }
         // most blobs are in one repository
-        let placements =
-            self.placements.entry(blob.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let placements = self.placements.entry(blob).or_insert_with(|| Vec::with_capacity(1));
         placements.retain(|placement| !placement.is_abandoned());
         for placement in placements.iter().filter(|it| it.repository == key.repository) {
             match &placement.running {
@@ -244,20 +245,6 @@ impl PlacementState {
             is_running
         });
         self.new = 0;
-    }
-}
-
-/// The manifests that this run pushed: each once per repository, however many tags share it.
-#[derive(Debug, Default)]
-pub(crate) struct PushedManifests(Mutex<HashMap<PlacementKey, Arc<OnceCell<()>>>>);
-
-impl PushedManifests {
-    pub(crate) fn cell(&self, key: PlacementKey) -> Arc<OnceCell<()>> {
-        Arc::clone(self.0.lock().entry(key).or_default())
-    }
-
-    pub(crate) fn contains(&self, key: &PlacementKey) -> bool {
-        self.0.lock().get(key).is_some_and(|cell| cell.initialized())
     }
 }
 

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::placements::{Carrier, PlacementKey};
 use crate::{
     engine::state::repository::TargetRepository,
-    model::{Descriptor, Digest, Error, Tag, event::Counter},
+    model::{Descriptor, Error, Tag, event::Counter},
     remote::{Destination, Mounting},
 };
 
@@ -35,16 +35,11 @@ impl<D: Destination> CopyTarget<D> {
         self.repository.destination()
     }
 
-    /// The key of a manifest here.
-    pub(crate) fn key(&self, digest: &Digest) -> PlacementKey {
-        let TargetRepository { id, repository, .. } = &*self.repository;
-        let (repository, digest) = (repository.clone(), digest.clone());
-        PlacementKey { destination: *id, repository, digest, size: 0 }
-    }
-
     /// The key of a blob here.
     pub(crate) fn blob_key(&self, blob: &Descriptor) -> PlacementKey {
-        PlacementKey { size: blob.size, ..self.key(&blob.digest) }
+        let TargetRepository { id, repository, .. } = &*self.repository;
+        let (repository, digest) = (repository.clone(), blob.digest.clone());
+        PlacementKey { destination: *id, repository, digest, size: blob.size }
     }
 
     /// Returns `true` if nothing can be mounted instead of a push.

@@ -9,7 +9,7 @@ use futures::{
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
-    placements::{Carrier, Claim, ImageSeq, Placements, PushedManifests},
+    placements::{Carrier, Claim, ImageSeq, Placements},
     shared_download::{DownloadKey, Downloads, SharedDownload},
     target::CopyTarget,
 };
@@ -37,7 +37,6 @@ fn buffer_units(size: u64) -> u32 {
 /// The limits, records and counts that all copies of a run share.
 pub(crate) struct TransferLimits {
     pub(crate) placements: Placements,
-    pub(crate) pushed_manifests: PushedManifests,
     downloads: Downloads,
     /// Concurrent transfers, each from one source to all targets that lack the blob. A permit is
     /// held while bytes move, and never during a wait for another image.
@@ -56,19 +55,9 @@ impl TransferLimits {
         // enough for the largest blob even with one transfer
         let buffers = Semaphore::new(AVERAGE_UNITS * transfers.max(4));
         let transfers = Semaphore::new(transfers.max(1));
-        let (placements, pushed_manifests, downloads) = Default::default();
+        let (placements, downloads) = Default::default();
         let (present, mounted, pushed) = Default::default();
-        Self {
-            placements,
-            pushed_manifests,
-            downloads,
-            transfers,
-            buffers,
-            present,
-            mounted,
-            pushed,
-            context,
-        }
+        Self { placements, downloads, transfers, buffers, present, mounted, pushed, context }
     }
 }
 

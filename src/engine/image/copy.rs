@@ -142,7 +142,7 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         if self.check == Check::Tags || target.tag.is_some() || missing.contains(root) {
             push_manifest(transfers, target, &self.tree.root.manifest, target.tag.as_ref()).await?;
         }
-        self.limits.pushed_manifests.cell(target.key(root)).set(()).ok();
+        target.repository.pushed.cell(root).set(()).ok();
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         target: &CopyTarget<D>,
         manifest: &RawManifest,
     ) -> Result<()> {
-        let cell = self.limits.pushed_manifests.cell(target.key(manifest.digest()));
+        let cell = target.repository.pushed.cell(manifest.digest());
         cell.get_or_try_init(|| push_manifest(transfers, target, manifest, None)).await.copied()
     }
 }

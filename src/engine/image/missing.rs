@@ -14,7 +14,7 @@ use crate::{
         blob::{
             placements::{Claim, ImageSeq, MountSource, PlacementKey, Placements},
             target::CopyTarget,
-            transfer::{BlobAbsence, TargetClaim, TransferLimits},
+            transfer::{BlobAbsence, TargetClaim},
         },
         options::{Check, Mode},
         state::source::Reader,
@@ -100,8 +100,8 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
                 target.repository.ensure().await?;
             }
             match check {
-                Check::Tags => missing_manifests(limits, reader, tree, target).await,
-                Check::Deep => incomplete_manifests(limits, reader, tree, target).await,
+                Check::Tags => missing_manifests(reader, tree, target).await,
+                Check::Deep => incomplete_manifests(reader, tree, target).await,
             }
         };
         missing.await.unwrap_or_else(|error| {
@@ -138,7 +138,6 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
 /// The manifests of the tree that the target lacks; none if it has the root. An image with foreign
 /// layers counts as lacking if they are copied, because a registry has it without them.
 async fn missing_manifests<S: Source, D: Destination>(
-    limits: &TransferLimits,
     reader: &Reader<S>,
     tree: &Tree,
     target: &CopyTarget<D>,
@@ -147,8 +146,8 @@ async fn missing_manifests<S: Source, D: Destination>(
     // the index is pushed under its tag in any case, and each of its manifests is asked for
     let is_unasked =
         tree.root.manifest.media_type().is_index() && !target.destination().asks_in_bulk();
-    let missing = without_shortcut(limits, tree, target, is_unasked.then_some(root)).await?;
-    let is_known = limits.pushed_manifests.contains(&target.key(root));
+    let missing = without_shortcut(tree, target, is_unasked.then_some(root)).await?;
+    let is_known = target.repository.pushed.contains(root);
     // the destination refuses a root whose content is missing: it has the root, so it has all
     let has_root = !is_known && !missing.contains(root);
     let mut lacking = if has_root { HashSet::new() } else { missing };
@@ -164,7 +163,6 @@ async fn missing_manifests<S: Source, D: Destination>(
 /// The manifests of the tree that the target lacks, without those that this run pushed. The `unasked`
 /// one counts as missing.
 async fn without_shortcut<D: Destination>(
-    limits: &TransferLimits,
     tree: &Tree,
     target: &CopyTarget<D>,
     unasked: Option<&Digest>,
@@ -173,7 +171,7 @@ async fn without_shortcut<D: Destination>(
     let nested = tree.nested.iter().map(RawManifest::digest);
     let images = tree.images.iter().map(|image| &image.digest);
     let all = nested.chain(images).chain([tree.root.manifest.digest()]);
-    let unknown = all.filter(|digest| !limits.pushed_manifests.contains(&target.key(digest)));
+    let unknown = all.filter(|digest| !target.repository.pushed.contains(digest));
     let unknown: HashSet<Digest> = unknown.cloned().collect();
     if !repository.existed_before().await? || unknown.is_empty() {
         return Ok(unknown);
@@ -191,17 +189,16 @@ async fn without_shortcut<D: Destination>(
 /// Caches the images that the target has for the reader, which then does not read them at the
 /// source.
 pub(crate) async fn incomplete_manifests<S: Source, D: Destination>(
-    limits: &TransferLimits,
     reader: &Reader<S>,
     tree: &Tree,
     target: &CopyTarget<D>,
 ) -> Result<HashSet<Digest>> {
-    let mut incomplete = without_shortcut(limits, tree, target, None).await?;
+    let mut incomplete = without_shortcut(tree, target, None).await?;
     let root = &tree.root.manifest;
     let images = tree.images.iter().map(|image| &image.digest);
     let images = images.chain(Some(root.digest()).filter(|_| !root.media_type().is_index()));
     let is_unknown = |digest: &&Digest| {
-        !incomplete.contains(*digest) && !limits.pushed_manifests.contains(&target.key(digest))
+        !incomplete.contains(*digest) && !target.repository.pushed.contains(digest)
     };
     let present: HashSet<Digest> = images.filter(is_unknown).cloned().collect();
     if present.is_empty() {

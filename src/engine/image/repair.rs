@@ -99,7 +99,7 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
             tree => tree?,
         };
         let target = CopyTarget::new(&target.repository, None).await;
-        let mut incomplete = missing::incomplete_manifests(limits, reader, &tree, &target).await?;
+        let mut incomplete = missing::incomplete_manifests(reader, &tree, &target).await?;
         if self.job.image.filter.archived == Archived::Leave && !incomplete.is_empty() {
             let archived = archived_manifests(&target, &incomplete).await?;
             incomplete.retain(|digest| !archived.contains(digest));

@@ -47,13 +47,16 @@ pub(crate) async fn planned<S: Source, D: Destination>(
     plan: &Plan<S>,
     copied: &[CopyTarget<D>],
 ) -> Vec<Row> {
-    let mut rows = Vec::new();
+    // equal digests share their memory until the report is written
+    let shared =
+        |digest: &Digest| plan.source.as_ref().filter(|it| *it == digest).unwrap_or(digest).clone();
+    let mut rows = Vec::with_capacity(job.targets.len());
     for ((target, at), verdict) in job.image.targets.iter().zip(&job.targets).zip(&plan.verdicts) {
         let row = Row { source_digest: plan.source.clone(), ..context.row(&job.image, target) };
         rows.push(match verdict {
             Verdict::UpToDate(current) => {
                 let Current { digest, platforms, warnings } = current;
-                let (digest, platforms) = (Some(digest.clone()), platforms.clone());
+                let (digest, platforms) = (Some(shared(digest)), platforms.clone());
                 let warnings = warnings.clone();
                 Row { outcome: Outcome::UpToDate, digest, platforms, warnings, ..row }
             }
@@ -69,7 +72,7 @@ pub(crate) async fn planned<S: Source, D: Destination>(
                 if let Some(error) = copy.failure() {
                     failed(context, job, &plan.reader, at, row, &error).await
                 } else {
-                    let digest = Some(tree.root.manifest.digest().clone());
+                    let digest = Some(shared(tree.root.manifest.digest()));
                     Row { outcome: context.copied_outcome(), digest, reason: *reason, ..row }
                 }
             }

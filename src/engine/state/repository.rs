@@ -85,6 +85,7 @@ pub(crate) struct TargetRepository<D> {
     manifests: OnceCell<Result<HashMap<Digest, RawManifest>>>,
     reconciled: OnceCell<Result<()>>,
     ensured: OnceCell<Result<()>>,
+    pub(crate) pushed: PushedManifests,
 }
 
 impl<D: Destination> TargetRepository<D> {
@@ -109,6 +110,7 @@ impl<D: Destination> TargetRepository<D> {
             manifests: OnceCell::new(),
             reconciled: OnceCell::new(),
             ensured: OnceCell::new(),
+            pushed: PushedManifests::default(),
         }
     }
 
@@ -270,6 +272,20 @@ impl<D: Destination> TargetRepository<D> {
 impl<D> fmt::Display for TargetRepository<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.endpoint.location.repository(&self.repository))
+    }
+}
+
+/// The manifests that this run pushed: each once, however many tags share it.
+#[derive(Default)]
+pub(crate) struct PushedManifests(Mutex<HashMap<Digest, Arc<OnceCell<()>>>>);
+
+impl PushedManifests {
+    pub(crate) fn cell(&self, digest: &Digest) -> Arc<OnceCell<()>> {
+        Arc::clone(self.0.lock().entry(digest.clone()).or_default())
+    }
+
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.0.lock().get(digest).is_some_and(|cell| cell.initialized())
     }
 }
 

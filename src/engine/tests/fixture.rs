@@ -103,7 +103,7 @@ impl EngineFixture {
         };
         let filter = if self.uniform { Filter::default() } else { filter(rng, root) };
         Image {
-            name: format!("i{at}"),
+            name: format!("i{at}").into(),
             origin,
             targets: self.targets(rng, at),
             filter: filter.into(),
