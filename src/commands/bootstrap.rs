@@ -30,7 +30,9 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
     if args.list {
         return list(global, screen, &args);
     }
-    let config: Vec<PathBuf> = global.config_files().into_iter().chain(args.into.clone()).collect();
+    let has_default = args.to.is_none() && args.into.is_none();
+    let config = if has_default { global.config_files() } else { global.config.clone() };
+    let config: Vec<PathBuf> = config.into_iter().chain(args.into.clone()).collect();
     let files = RunFiles::open("bootstrap", &config, &args.output, Some(&args.metrics))?;
     let run = async {
         let found = find(screen, &args)?;
@@ -39,7 +41,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
             Some(ref into) => &into.used,
             None => &used_images(global, &args, &found.uses)?,
         };
-        let forms = forms.check(&config, used, &found)?;
+        let forms = forms.check(global, used, &found)?;
         into.as_ref().map(|into| into.save(global, screen)).transpose()?;
         rows::warn_of_unresolved(screen, &found);
         if args.write && global.sandbox.is_some() {

@@ -132,6 +132,11 @@ fn a_run_writes_its_report_metrics_and_summary() {
     assert_eq!(column(&report, "outcome"), ["copied"]);
     assert!(read("metrics.prom").contains("ecr_mirror_images{outcome=\"copied\"} 1\n"));
     assert!(read("summary.md").contains("bootstrap"), "{}", read("summary.md"));
+    write(home.path(), &[("Dockerfile", "FROM team.invalid/app:1\n")]);
+    let mut failed = ecr_mirror_in(home.path(), &fixed);
+    let failed = Ended::from(failed.env("GITHUB_ACTIONS", "true").output().unwrap());
+    assert_eq!(failed.status, Some(1), "{}", failed.talk);
+    assert!(failed.talk.contains("::error::team.invalid/app:1"), "{}", failed.talk);
     for more in ["--list", "--metrics=- --json", "--metrics=- --emit=env"] {
         let more: Vec<&str> = more.split(' ').collect();
         let refused = run(home.path(), &[&fixed[..], &files[..1], &more].concat());

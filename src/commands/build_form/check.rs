@@ -8,7 +8,7 @@ use std::{
 
 use super::{CheckedForms, DOCKERFILE, FORM, is_appended};
 use crate::{
-    cli::BootstrapArgs,
+    cli::{BootstrapArgs, Global},
     discover::{
         FoundUses, Resolution,
         forms::{EmitTarget, EmittedForm, dockerfiles, emit},
@@ -24,6 +24,7 @@ pub(in crate::commands) struct BuildForms<'a> {
     targets: &'a [EmitTarget],
     edits_dockerfiles: bool,
     destination: Option<&'a str>,
+    into: Option<&'a Path>,
 }
 
 impl<'a> BuildForms<'a> {
@@ -63,12 +64,11 @@ impl<'a> BuildForms<'a> {
             let problem = "`--write` cannot edit standard input".to_owned();
             return wrong(problem, "name the files, or remove `--write`");
         }
-        let destination = args.destination.as_deref();
-        Ok(Self { targets, edits_dockerfiles: args.write, destination })
+        let (destination, into) = (args.destination.as_deref(), args.into.as_deref());
+        Ok(Self { targets, edits_dockerfiles: args.write, destination, into })
     }
 
     /// Checks before any change that the forms can be made and written, and the Dockerfiles edited.
-    /// `configuration` are the files of the run's configuration.
     ///
     /// # Errors
     /// [`Kind::Configuration`] if the images have several destinations, if a form would serve the
@@ -76,17 +76,19 @@ impl<'a> BuildForms<'a> {
     /// are mirrored, and if a file cannot be written.
     pub(in crate::commands) fn check(
         self,
-        configuration: &[PathBuf],
+        global: &Global,
         used: &'a UsedImages,
         found: &FoundUses,
     ) -> Result<CheckedForms<'a>> {
-        let Self { targets, edits_dockerfiles, destination } = self;
+        let Self { targets, edits_dockerfiles, destination, into } = self;
         if targets.is_empty() && !edits_dockerfiles {
             return Ok(CheckedForms { targets, edits_dockerfiles, mapping: None });
         }
         let mapping = UsedMapping::new(used, found, destination)?;
         let before = mapping.before();
-        let configuration: HashSet<PathBuf> = configuration.iter().map(|path| real(path)).collect();
+        let configuration = global.config_files();
+        let configuration = configuration.iter().map(PathBuf::as_path).chain(into);
+        let configuration: HashSet<PathBuf> = configuration.map(real).collect();
         // a form of an earlier run is replaced: its images are those of the mirror
         let is_input = |image: &Resolution| match image {
             Resolution::Image(source) => !used.is_at_destination(source),
