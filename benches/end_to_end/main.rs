@@ -69,16 +69,20 @@ struct Arguments {
     bench: bool,
 }
 
+/// The work of a child process, with its arguments.
+type Role = fn(&[String]) -> Result<()>;
+
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = env::args().collect();
-    let role: Option<fn(&[String]) -> Result<()>> = match arguments.get(1).map(String::as_str) {
-        Some(copier::ROLE) => Some(copier::run_role),
-        Some(bootstrap::ROLE) => Some(bootstrap::run_role),
-        Some(https::ROLE) => Some(https::run_role),
-        _ => None,
-    };
-    if let Some(run) = role {
-        return run(&arguments[2..]).map(|()| ExitCode::SUCCESS);
+    let roles: [(&str, Role); 3] = [
+        (copier::ROLE, copier::run_role),
+        (bootstrap::ROLE, bootstrap::run_role),
+        (https::ROLE, https::run_role),
+    ];
+    for (name, run) in roles {
+        if arguments.get(1).is_some_and(|role| role == name) {
+            return run(&arguments[2..]).map(|()| ExitCode::SUCCESS);
+        }
     }
     let arguments = Arguments::parse();
     // `cargo test` starts benches without scenarios

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use crate::{
@@ -113,7 +114,7 @@ impl Program {
                 command
             }
             Self::Regsync => {
-                let config = job.write("regsync.yml", &job.regsync_yml())?;
+                let config = job.write("regsync.yml", &job.regsync_yml()?)?;
                 let mut command = Command::new("regsync");
                 command.args(["once", "--config"]).arg(config);
                 command
@@ -183,11 +184,16 @@ impl Job<'_> {
         text
     }
 
-    fn regsync_yml(&self) -> String {
+    fn regsync_yml(&self) -> Result<String> {
         let mut text = "version: 1\ncreds:\n".to_owned();
         for server in [self.from, self.to] {
             let tls = if server.service().is_some() { "enabled" } else { "disabled" };
             let _ = writeln!(text, "  - registry: {:?}\n    tls: {tls}", server.address());
+        }
+        if let Some(login) = self.login {
+            let login = String::from_utf8(STANDARD.decode(login)?)?;
+            let (user, password) = login.split_once(':').context("a login has a password")?;
+            let _ = writeln!(text, "    user: {user:?}\n    pass: {password:?}");
         }
         text += "defaults:\n  parallel: 8\nsync:\n";
         let (from, to) = (self.from.address(), self.to.address());
@@ -197,7 +203,7 @@ impl Job<'_> {
                 "  - source: {from}/{repository}\n    target: {to}/{repository}\n    type: repository"
             );
         }
-        text
+        Ok(text)
     }
 
     /// The logins as docker keeps them.
