@@ -22,8 +22,12 @@ async fn the_example_is_mirrored_completely_and_a_second_run_moves_nothing() {
     assert_eq!(second.report.totals.up_to_date, 11);
     assert_eq!(second.report.bytes.from_source, Some(0));
     assert_eq!(second.report.blobs.pushed, Some(0));
+    // the first image of a source over TLS is read and not asked for, while the connections open
+    let reads: BTreeSet<String> = second.manifests(Method::GET).into_iter().collect();
+    let hosts: BTreeSet<&str> = reads.iter().filter_map(|read| read.split('/').next()).collect();
+    assert_eq!(hosts.len(), reads.len(), "one per source: {reads:#?}");
     // also not of the flattened image: Docker Hub's listing names the entries of its index
-    assert_eq!(second.manifests(Method::GET), [""; 0]);
+    assert!(!reads.iter().any(|read| read.contains("docker.io")), "{reads:#?}");
     assert_numbers_match_journal(&second);
     for (before, after) in first.report.images.iter().zip(&second.report.images) {
         assert_eq!(

@@ -222,7 +222,14 @@ impl<S: Source> Reader<S> {
     /// Reads the manifest that the tag points to now, and caches it. Returns its digest.
     pub(crate) async fn read_tag(&self, tag: &Tag) -> Result<Digest> {
         let at = TagOrDigest::Tag(tag.clone());
-        let manifest = self.registry.source.manifest(&self.repository, &at).await?;
+        let source = &self.registry.source;
+        let manifest = match source.manifest(&self.repository, &at).await {
+            // such as a page of a proxy: the next read is by digest
+            Err(error) if error.kind() == Kind::Corrupt => {
+                return source.resolve(&self.repository, tag).await;
+            }
+            manifest => manifest?,
+        };
         self.remember(&manifest);
         let digest = manifest.digest().clone();
         self.tagged.get_or_init(|| manifest);
