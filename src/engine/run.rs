@@ -173,10 +173,22 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         })
     }
 
-    fn summary(&self, images: &[Arc<Image>], results: Vec<ImageResult>) -> Summary {
-        let bytes_to_read = results.iter().map(|result| result.bytes_to_read).sum();
+    fn summary(&self, images: &[Arc<Image>], mut results: Vec<ImageResult>) -> Summary {
+        let (pushes, forecast) = self.limits.forecast.result();
+        for push in &pushes {
+            let targets = images[push.image].targets.iter();
+            let rows = targets.zip(&mut results[push.image].rows);
+            for (_, row) in rows.filter(|(to, _)| to.destination == push.destination) {
+                row.bytes_pushed = row.bytes_pushed.map(|bytes| bytes.saturating_add(push.size));
+            }
+        }
+        // several targets of an image share one read
+        let reads: HashSet<_> = pushes.iter().map(|it| (it.image, &it.digest, it.size)).collect();
+        let read =
+            reads.iter().map(|(.., size)| size).fold(0, |sum: u64, it| sum.saturating_add(*it));
+        let bytes_to_read = results.iter().all(|result| result.is_read).then_some(read);
         // the sources of the images whose manifests a plan did not read
-        let unread = images.iter().zip(&results).filter(|(_, it)| it.bytes_to_read.is_none());
+        let unread = images.iter().zip(&results).filter(|(_, it)| !it.is_read);
         let unread = unread.map(|(image, _)| &image.origin.location).collect();
         let pulls = self.pulls(&unread, images, &results);
         let mut manifests: BTreeMap<DestinationId, Bounds> = BTreeMap::new();
@@ -188,8 +200,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         rows.extend(results.into_iter().flat_map(|result| result.rows));
         let TransferLimits { present, mounted, pushed, .. } = &self.limits;
         let [present, mounted, pushed] =
-            [present, mounted, pushed].map(|count| unread.is_empty().then(|| count.value()));
-        let (blobs, changes) = (Blobs { present, mounted, pushed }, Vec::new());
+            [present, mounted, pushed].map(|count| Some(count.value()));
+        let blobs = match self.context.mode {
+            Mode::Mirror => Blobs { present, mounted, pushed },
+            _ if unread.is_empty() => forecast,
+            _ => Blobs { present: None, mounted: None, pushed: None },
+        };
+        let changes = Vec::new();
         let unusable = self.context.unusable.lock().clone();
         let mut summary =
             Summary { rows, blobs, changes, bytes_to_read, manifests, pulls, unusable };
@@ -204,9 +221,10 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         results: &[ImageResult],
     ) -> Vec<Pulls> {
         let bounds = |location: &Location| -> Bounds {
-            let unread = images.iter().zip(results).filter(|(image, result)| {
-                &image.origin.location == location && result.bytes_to_read.is_none()
-            });
+            let unread = images
+                .iter()
+                .zip(results)
+                .filter(|(image, result)| &image.origin.location == location && !result.is_read);
             unread.map(|(image, _)| manifests_of_unread(image)).sum()
         };
         let sorted: BTreeMap<_, _> = self.sources.iter().collect();
@@ -262,6 +280,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 tag: to.tag.clone(),
             });
             jobs.push(Job {
+                position,
                 queue: Arc::new(source.registry.budget.queue(position)),
                 source: Arc::clone(source),
                 targets: targets.collect(),
@@ -327,7 +346,6 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     async fn execute(&self, job: &Job<S, D>, mut plan: Plan<S>) -> ImageResult {
         self.restore(job, &mut plan).await;
         let mut targets = Vec::new();
-        let mut bytes_to_read: Option<u64> = Some(0);
         let mut copied_tree = None;
         for (target, verdict) in job.targets.iter().zip(&plan.verdicts) {
             if let Verdict::Copy { tree: Some(tree), .. } = verdict {
@@ -343,15 +361,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             unread.map(|(target, _)| (target.destination, unread_manifests)).collect();
         if let Some(mut tree) = copied_tree {
             let copied = self.copy(job, &plan, &mut tree, &targets).await;
-            let Copied { bytes_to_read: bytes, manifests: pushed, warning } = copied
-                .unwrap_or_else(|error| {
-                    targets.iter().for_each(|target| target.fail(error.clone()));
-                    Copied::default()
-                });
+            let Copied { manifests: pushed, warning } = copied.unwrap_or_else(|error| {
+                targets.iter().for_each(|target| target.fail(error.clone()));
+                Copied::default()
+            });
             if let Some(warning) = warning {
                 Arc::make_mut(&mut tree).warnings.push(warning);
             }
-            bytes_to_read = Some(bytes);
             let exactly = |(id, pushed)| (id, Bounds::exactly(pushed));
             manifests = pushed.into_iter().map(exactly).collect();
             for verdict in &mut plan.verdicts {
@@ -363,16 +379,13 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut rows = result::planned(&self.context, job, &plan, &targets).await;
         let (context, limits, plan) = (&self.context, &self.limits, &plan);
         if context.check == Check::Deep {
-            let bytes = Repair { context, limits, job, plan }.run(&mut rows).await;
-            bytes_to_read = bytes_to_read.map(|others| others.saturating_add(bytes));
+            Repair { context, limits, job, plan }.run(&mut rows).await;
         }
         ReferrersCopy { context, limits, job, plan }.run(&mut rows).await;
         let is_unknown = |row: &Row| row.outcome == Outcome::Planned && row.bytes_pushed.is_none();
-        if rows.iter().any(is_unknown) {
-            bytes_to_read = None;
-        }
+        let is_read = !rows.iter().any(is_unknown);
         result::warn(context, &job.image, &rows);
-        ImageResult { rows, bytes_to_read, manifests }
+        ImageResult { rows, is_read, manifests }
     }
 
     /// Copies the tree to the targets. Replaces it with one without the attestations that the source
@@ -391,8 +404,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut omitted = BTreeSet::new();
         loop {
             let progress = current::progress();
-            let check = self.context.check;
-            let copy = TreeCopy { limits, reader, tree, targets, check, progress };
+            let (check, position) = (self.context.check, job.position);
+            let copy = TreeCopy { limits, reader, tree, targets, check, position, progress };
             let unserved = match copy.run(self.context.mode).await {
                 Ok(copied) => return Ok(copied),
                 Err(unserved) => unserved,

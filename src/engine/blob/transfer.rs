@@ -9,6 +9,7 @@ use futures::{
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
+    forecast::Forecast,
     placements::{Carrier, Claim, ImageSeq, Placements, PushedManifests},
     shared_download::{DownloadKey, Downloads, SharedDownload},
     target::CopyTarget,
@@ -37,6 +38,8 @@ fn buffer_units(size: u64) -> u32 {
 /// The limits, records and counts that all copies of a run share.
 pub(crate) struct TransferLimits {
     pub(crate) placements: Placements,
+    /// Of a plan.
+    pub(crate) forecast: Forecast,
     pub(crate) pushed_manifests: PushedManifests,
     downloads: Downloads,
     /// Concurrent transfers, each from one source to all targets that lack the blob. A permit is
@@ -56,10 +59,11 @@ impl TransferLimits {
         // enough for the largest blob even with one transfer
         let buffers = Semaphore::new(AVERAGE_UNITS * transfers.max(4));
         let transfers = Semaphore::new(transfers.max(1));
-        let (placements, pushed_manifests, downloads) = Default::default();
+        let (placements, forecast, pushed_manifests, downloads) = Default::default();
         let (present, mounted, pushed) = Default::default();
         Self {
             placements,
+            forecast,
             pushed_manifests,
             downloads,
             transfers,
@@ -131,7 +135,7 @@ impl<S: Source> Transfers<'_, S> {
             claim = match claim {
                 // boxed: hundreds of blobs wait here, and a request's future has 17 KiB
                 Claim::Carry(carrier) => return self.mount(blob, target, carrier).boxed().await,
-                Claim::Placed => {
+                Claim::Placed | Claim::Present => {
                     self.limits.present.add(1);
                     return None;
                 }

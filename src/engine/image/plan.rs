@@ -39,6 +39,8 @@ pub(crate) struct Job<S, D> {
     pub(crate) source: Arc<SourceRepository<S>>,
     /// In the order of the image's targets.
     pub(crate) targets: Vec<JobTarget<D>>,
+    /// Its position in the configuration.
+    pub(crate) position: usize,
     /// Its place among the images that spend pulls of the source.
     pub(crate) queue: Arc<PullQueue>,
 }
