@@ -7,7 +7,7 @@ use super::{
 use crate::{
     cli::{Global, MergeArgs, ReportVerb},
     model::{Error, Kind, Result, outcome::Report},
-    output::{Screen, error, file, json},
+    output::{Screen, error, file, github, json},
     run::{lock_file::LockFile, merge::ShardFiles},
 };
 
@@ -15,7 +15,7 @@ pub(crate) fn run(global: &Global, screen: &Screen, verb: ReportVerb) -> Result<
     let ReportVerb::Merge(args) = verb;
     let metrics = MetricsTarget::new(args.metrics.as_deref(), args.metrics_format, args.json)?;
     let summary = args.summary.as_deref();
-    let files = RunFiles::open("report merge", &[], metrics, summary)?;
+    let files = RunFiles::open("report merge", metrics, summary)?;
     let result = merge(global, screen, &args);
     files.finish(screen, result)
 }
@@ -34,6 +34,8 @@ fn merge(global: &Global, screen: &Screen, args: &MergeArgs) -> Result<(Report, 
         (Some(_), Some(path)) => Err(LockFile::unwritten(path)),
         _ => Ok(()),
     };
+    // it has no configuration
+    github::annotate_report(screen, &report, |_| None);
     let printed = print_report(global, screen, &report, args.json);
     for index in &missing {
         let problem = format!("shard {index} has no report");

@@ -17,7 +17,7 @@ use super::shared::{exit_status, with_saved};
 use crate::{
     model::{Error, Kind, Result, outcome::Report},
     output::{
-        Screen, file, github,
+        Screen, file,
         metrics::{self, MetricsFormat, RunResult},
         summary,
     },
@@ -29,8 +29,6 @@ const MAX_SUMMARY: usize = 1 << 20;
 /// The files of one run, and its start.
 pub(crate) struct RunFiles {
     command: &'static str,
-    /// The first configuration file, as GitHub's annotations name it.
-    config: Option<String>,
     metrics: Option<MetricsTarget>,
     summary: Option<SummaryFile>,
     began: Instant,
@@ -49,7 +47,6 @@ impl RunFiles {
     /// [`Kind::Configuration`] if a file cannot be written.
     pub(crate) fn open(
         command: &'static str,
-        config: &[PathBuf],
         metrics: Option<MetricsTarget>,
         summary: Option<&Path>,
     ) -> Result<Self> {
@@ -57,21 +54,16 @@ impl RunFiles {
             file::check_writable(&target.path, "metrics")?;
         }
         let summary = summary.map(SummaryFile::open).transpose()?.flatten();
-        let mut names = config.iter().map(|file| file.display().to_string());
-        let config = names.find(|name| github::is_file(name));
-        Ok(Self { command, config, metrics, summary, began: Instant::now() })
+        Ok(Self { command, metrics, summary, began: Instant::now() })
     }
 
-    /// Writes the files, annotates failed images, and returns the exit status. A file that cannot be
-    /// written counts as a failure of the run.
+    /// Writes the files, and returns the exit status. A file that cannot be written counts as a failure of
+    /// the run.
     pub(crate) fn finish(self, screen: &Screen, result: Result<(Report, u8)>) -> Result<u8> {
         let (report, exit) = match &result {
             Ok((report, exit)) => (Some(report), *exit),
             Err(error) => (None, exit_status(error)),
         };
-        if let Some(report) = report {
-            github::annotate_report(screen, self.config.as_deref(), report);
-        }
         let seconds = self.began.elapsed().as_secs_f64();
         // a merged report has the time of the runs
         let seconds = report.map_or(seconds, |report| report.seconds);

@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     run_files::{MetricsTarget, RunFiles},
-    shared::{divide, mirror_within, print_report, read_config, resolve_shard, with_saved},
+    shared::{
+        annotate, divide, mirror_within, print_report, read_config, resolve_shard, with_saved,
+    },
 };
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
@@ -44,7 +46,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, mut args: SyncArgs) ->
     }
     let metrics = MetricsTarget::new(args.metrics.as_deref(), args.metrics_format, args.json)?;
     let summary = args.summary.as_deref();
-    let files = RunFiles::open("sync", &global.config_files(), metrics, summary)?;
+    let files = RunFiles::open("sync", metrics, summary)?;
     let result = mirror_images(global, screen, args, exit_codes).await;
     files.finish(screen, result)
 }
@@ -70,6 +72,7 @@ async fn mirror_images(
     let (report, lock) = mirror_within(global, screen, request, max_wait).await?;
     let report = Report { shard: part.map(|part| part.shard), ..report };
     let report = report.with_exit_codes(exit_codes);
+    annotate(screen, &config, &report);
     let save = |path| file::save(path, "report", |out| json::write(out, &report));
     let saved = args.report.as_deref().map(save).transpose();
     let locked = args.lock.as_deref().map(|path| save_lock(path, &lock, &report)).transpose();
