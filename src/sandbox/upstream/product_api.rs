@@ -50,7 +50,7 @@ pub(super) fn gitlab(content: &Content, host: &str, request: &Parts) -> Response
             "created_at": "2024-01-10T13:38:57.391Z", "cleanup_policy_started_at": null,
         })
     };
-    page(&names, request, ("per_page", 20), row)
+    page(&names, request, "per_page", 20, row)
 }
 
 /// Answers Harbor's API of this registry. The first component of a repository is its project.
@@ -77,7 +77,7 @@ pub(super) fn harbor(content: &Content, registry: &str, request: &Parts) -> Resp
                     "creation_time": "2024-01-10T13:38:57.391Z",
                 })
             };
-            page(&names, request, ("page_size", 10), row)
+            page(&names, request, "page_size", 10, row)
         }
     }
 }
@@ -97,7 +97,8 @@ fn names_below(content: &Content, registry: &str, path: &str, has_account: bool)
 fn page(
     names: &[String],
     request: &Parts,
-    (size_name, usual): (&str, usize),
+    size_name: &str,
+    usual: usize,
     row: impl Fn(&String) -> Value,
 ) -> Response {
     let PageRequest { page, size } = PageRequest::read(&request.uri, size_name, usual);
