@@ -11,7 +11,7 @@ use super::{
     build_form::BuildForms,
     into::IntoFile,
     run_files::RunFiles,
-    shared::{mirror, read_config, read_config_with, with_failure, with_saved},
+    shared::{annotate, mirror, read_config, read_config_with, with_failure, with_saved},
 };
 use crate::{
     cli::{BootstrapArgs, Global},
@@ -30,10 +30,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
     if args.list {
         return list(global, screen, &args);
     }
-    let has_default = args.to.is_none() && args.into.is_none();
-    let config = if has_default { global.config_files() } else { global.config.clone() };
-    let config: Vec<PathBuf> = config.into_iter().chain(args.into.clone()).collect();
-    let files = RunFiles::open("bootstrap", &config, &args.output, Some(&args.metrics))?;
+    let files = RunFiles::open("bootstrap", &args.output, Some(&args.metrics))?;
     let run = async {
         let found = find(screen, &args)?;
         let into = IntoFile::plan(global, &args, &found.uses)?;
@@ -58,6 +55,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
             options: Options { without_source, ..Options::default() },
         };
         let (report, images) = mirror(global, screen, request, None).boxed().await?;
+        annotate(screen, &used.config, &report);
         let lock = images.lock_file(&report);
         let run = (report, lock);
         let saved = files.save_report(&run.0);

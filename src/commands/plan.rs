@@ -2,7 +2,9 @@
 
 use super::{
     run_files::RunFiles,
-    shared::{divide, mirror_within, print_warnings, read_config, resolve_shard, with_saved},
+    shared::{
+        annotate, divide, mirror_within, print_warnings, read_config, resolve_shard, with_saved,
+    },
 };
 use crate::{
     cli::{Global, PlanArgs},
@@ -15,7 +17,7 @@ use crate::{
 
 pub(crate) async fn run(global: &Global, screen: &Screen, mut args: PlanArgs) -> Result<u8> {
     resolve_shard(&mut args.sharding, &mut [&mut args.output.report])?;
-    let files = RunFiles::open("plan", &global.config_files(), &args.output, None)?;
+    let files = RunFiles::open("plan", &args.output, None)?;
     let result = plan_images(global, screen, args, &files).await;
     files.finish(screen, result)
 }
@@ -41,6 +43,7 @@ async fn plan_images(
     let description = part.as_ref().map(|part| part.description.clone());
     let report = Report { shard: part.map(|part| part.shard), ..report };
     let report = report.with_exit_codes(args.exit_codes);
+    annotate(screen, &config, &report);
     let saved = files.save_report(&report);
     let printed = screen.print(|out| match args.output.json {
         true => json::write(out, &report),

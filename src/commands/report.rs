@@ -7,13 +7,13 @@ use super::{
 use crate::{
     cli::{Global, MergeArgs, ReportVerb},
     model::{Error, Kind, Result, outcome::Report},
-    output::{Screen, error, file},
+    output::{Screen, error, file, github},
     run::{lock_file::LockFile, merge::ShardFiles},
 };
 
 pub(crate) fn run(global: &Global, screen: &Screen, verb: ReportVerb) -> Result<u8> {
     let ReportVerb::Merge(args) = verb;
-    let files = RunFiles::open("report merge", &[], &args.output, Some(&args.metrics))?;
+    let files = RunFiles::open("report merge", &args.output, Some(&args.metrics))?;
     let result = merge(global, screen, &args, &files);
     files.finish(screen, result)
 }
@@ -36,6 +36,8 @@ fn merge(
         (Some(_), Some(path)) => Err(LockFile::unwritten(path)),
         _ => Ok(()),
     };
+    // it has no configuration
+    github::annotate_report(screen, &report, |_| None);
     let printed = print_report(global, screen, &report, args.output.json);
     for index in &missing {
         let problem = format!("shard {index} has no report");

@@ -18,7 +18,7 @@ use crate::{
     cli::{MetricsArgs, OutputArgs},
     model::{Error, Kind, Result, outcome::Report},
     output::{
-        Screen, file, github, json,
+        Screen, file, json,
         metrics::{self, MetricsFormat, RunResult},
         summary,
     },
@@ -30,8 +30,6 @@ const MAX_SUMMARY: usize = 1 << 20;
 /// The files of one run, and its start.
 pub(crate) struct RunFiles {
     command: &'static str,
-    /// The first configuration file, as GitHub's annotations name it.
-    config: Option<String>,
     report: Option<PathBuf>,
     metrics: Option<MetricsTarget>,
     summary: Option<SummaryFile>,
@@ -45,13 +43,12 @@ struct MetricsTarget {
 }
 
 impl RunFiles {
-    /// Checks the targets before the run. `config` are the files of the configuration.
+    /// Checks the targets before the run.
     ///
     /// # Errors
     /// [`Kind::Configuration`] if a file cannot be written, or if two documents go to stdout.
     pub(crate) fn open(
         command: &'static str,
-        config: &[PathBuf],
         output: &OutputArgs,
         metrics: Option<&MetricsArgs>,
     ) -> Result<Self> {
@@ -63,9 +60,7 @@ impl RunFiles {
         let report = output.report.clone();
         report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
         let summary = output.summary.as_deref().map(SummaryFile::open).transpose()?.flatten();
-        let mut names = config.iter().map(|file| file.display().to_string());
-        let config = names.find(|name| github::is_file(name));
-        Ok(Self { command, config, report, metrics, summary, began: Instant::now() })
+        Ok(Self { command, report, metrics, summary, began: Instant::now() })
     }
 
     /// Saves the report to the file of `--report`. Called before stdout, which can block without end.
@@ -74,16 +69,13 @@ impl RunFiles {
         file::save(path, "report", |out| json::write(out, report))
     }
 
-    /// Writes the files, annotates failed images, and returns the exit status. A file that cannot be
-    /// written counts as a failure of the run.
+    /// Writes the files, and returns the exit status. A file that cannot be written counts as a failure of
+    /// the run.
     pub(crate) fn finish(self, screen: &Screen, result: Result<(Report, u8)>) -> Result<u8> {
         let (report, exit) = match &result {
             Ok((report, exit)) => (Some(report), *exit),
             Err(error) => (None, exit_status(error)),
         };
-        if let Some(report) = report {
-            github::annotate_report(screen, self.config.as_deref(), report);
-        }
         let seconds = self.began.elapsed().as_secs_f64();
         // a merged report has the time of the runs
         let seconds = report.map_or(seconds, |report| report.seconds);

@@ -19,7 +19,7 @@ use crate::{
     output::{
         Screen,
         destinations::{DestinationName, Destinations},
-        error, json,
+        error, github, json,
         log::LogFormat,
         progress::{ProgressKind, ProgressView},
         table,
@@ -132,6 +132,11 @@ pub(crate) async fn divide(
     let part = ShardPart::of(&config, shard, division)?;
     let config = expand(global, part.without_other_wildcards(config)).await?;
     Ok((part.of_expanded(config)?, Some(part)))
+}
+
+/// Annotates the failed images of a run with their lines in the configuration, in GitHub Actions.
+pub(crate) fn annotate(screen: &Screen, config: &Config, report: &Report) {
+    github::annotate_report(screen, report, |row| config.written_at(&row.name, &row.source));
 }
 
 /// Prints the warnings of the configuration, with `-v` all of them.

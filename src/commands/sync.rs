@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     run_files::RunFiles,
-    shared::{divide, mirror_within, print_report, read_config, resolve_shard, with_saved},
+    shared::{
+        annotate, divide, mirror_within, print_report, read_config, resolve_shard, with_saved,
+    },
 };
 use crate::{
     cli::{Global, PlanArgs, SyncArgs},
@@ -40,8 +42,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, mut args: SyncArgs) ->
         };
         return super::plan::run(global, screen, plan).await;
     }
-    let config = global.config_files();
-    let files = RunFiles::open("sync", &config, &args.output, Some(&args.metrics))?;
+    let files = RunFiles::open("sync", &args.output, Some(&args.metrics))?;
     let result = mirror_images(global, screen, args, exit_codes, &files).await;
     files.finish(screen, result)
 }
@@ -67,6 +68,7 @@ async fn mirror_images(
     let (report, images) = mirror_within(global, screen, request, max_wait).await?;
     let report = Report { shard: part.map(|part| part.shard), ..report };
     let report = report.with_exit_codes(exit_codes);
+    annotate(screen, &config, &report);
     let saved = files.save_report(&report);
     let locked = args.lock.as_deref().map(|path| save_lock(path, &images, &report)).transpose();
     let printed = print_report(global, screen, &report, args.output.json);

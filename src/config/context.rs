@@ -12,11 +12,11 @@ use toml::de::{DeTable, DeValue};
 use super::{
     document::{ReadTables, Text},
     entry::{ImageKeys, Setting},
-    images::Entry,
+    images::{Entry, WrittenAt},
     interpolate::Environment,
     naming::NamingRule,
     problem::{Problem, Span},
-    source::Sources,
+    source::{LineIndex, Sources},
     types::DestinationConfig,
     wildcard::{ListedRepositories, Wildcard},
 };
@@ -204,6 +204,26 @@ pub(super) struct ReadEntry {
     pub(super) retag: Option<Span>,
     /// One span for each image, in their order; empty if the tags are selected.
     pub(super) tags: Vec<Span>,
+}
+
+impl ReadEntry {
+    /// The entry with its place in the files.
+    pub(super) fn into_entry(self, lines: &LineIndex) -> Entry {
+        let (file, line) = lines.find(self.source.start);
+        let tags: Vec<_> = self.tags.iter().map(|span| lines.find(span.start)).collect();
+        let is_one_line = tags.iter().all(|tag| *tag == tags[0]);
+        let is_one_file = tags.iter().all(|tag| tag.0 == file);
+        let written = match tags.first() {
+            Some((file, line)) if is_one_line => {
+                WrittenAt { file: *file, line: *line, ..WrittenAt::default() }
+            }
+            Some(_) if is_one_file => {
+                WrittenAt { file, line, tags: tags.into_iter().map(|(_, line)| line).collect() }
+            }
+            _ => WrittenAt { file, line, ..WrittenAt::default() },
+        };
+        Entry { written, ..self.entry }
+    }
 }
 
 /// The tables that image entries refer to, each valid by itself.

@@ -23,6 +23,17 @@ pub struct Entry {
     pub(crate) retag: Retag,
     pub(crate) filter: Arc<Filter>,
     pub(crate) on_conflict: OnConflict,
+    pub(crate) written: WrittenAt,
+}
+
+/// The place of an entry in the files of the configuration. Lines count from 1.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WrittenAt {
+    /// The index of the file in [`Config::file_names`](super::Config).
+    pub(super) file: u32,
+    pub(super) line: u32,
+    /// The lines of the exact tags, in their order; empty if all are in the same one.
+    pub(super) tags: Box<[u32]>,
 }
 
 /// The policy for two images that would write one tag.
@@ -89,6 +100,24 @@ impl Entry {
     /// The reference of this tag or digest at the source.
     pub(crate) fn reference(&self, at: &TagOrDigest) -> String {
         format!("{}/{}{at}", self.host, self.repository)
+    }
+
+    /// The line of an image of the entry, which a report names by its source; `None` for an image of another
+    /// entry.
+    pub(super) fn line_of(&self, source: &str) -> Option<u32> {
+        let own = source.strip_prefix(self.host.as_str())?.strip_prefix('/')?;
+        let at = own.strip_prefix(self.repository.as_str())?;
+        let WrittenAt { line, tags: lines, .. } = &self.written;
+        match (&self.tags, at.strip_prefix(':')) {
+            (Tags::Exact(tags), Some(tag)) => {
+                let index = tags.iter().position(|known| known.as_str() == tag)?;
+                Some(*lines.get(index).unwrap_or(line))
+            }
+            (Tags::Pinned { digest, .. }, _) if !at.is_empty() => {
+                at.ends_with(digest.as_str()).then_some(*line)
+            }
+            _ => (at.is_empty() || at.starts_with([':', '@'])).then_some(*line),
+        }
     }
 
     /// The digest to which the source is pinned.

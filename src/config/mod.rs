@@ -233,6 +233,7 @@ fn read(root: &Table<'_>, file: &FileContext<'_>, problems: &mut Vec<Problem>) -
     let unused = spelling::unused_registries(configs, hosts, &entries, &tables);
     lint::warnings(&entries, &tables).into_iter().chain(unused).for_each(|it| file.warn(it));
     let wildcards = file.wildcards.take();
+    let lines = file.sources.lines();
     let files = if wildcards.is_empty() { Vec::new() } else { file.sources.files() };
     Some(Config {
         wildcards,
@@ -240,7 +241,8 @@ fn read(root: &Table<'_>, file: &FileContext<'_>, problems: &mut Vec<Problem>) -
         samples: samples::of(&entries, &tables),
         written,
         registries: registries.configs,
-        entries: entries.into_iter().map(|read| read.entry).collect(),
+        file_names: file.sources.files().iter().map(|file| file.name.clone()).collect(),
+        entries: entries.into_iter().map(|read| read.into_entry(&lines)).collect(),
         caches: caches.read.into_iter().map(|read| read.cache).collect(),
         destinations: destinations.read.into_iter().map(|read| read.destination).collect(),
         pull_shares: BTreeMap::new(),

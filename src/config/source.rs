@@ -73,6 +73,26 @@ impl fmt::Debug for SourceFile {
     }
 }
 
+/// The lines of all files, to find many of them.
+#[derive(Default)]
+pub(super) struct LineIndex {
+    /// The offset at which each file starts, and the number of lines before it.
+    files: Vec<(usize, usize)>,
+    /// The offset at which each line starts.
+    starts: Vec<usize>,
+}
+
+impl LineIndex {
+    /// The index of the file at an offset, and the line, from 1.
+    pub(super) fn find(&self, offset: usize) -> (u32, u32) {
+        let file = self.files.partition_point(|(start, _)| *start <= offset).saturating_sub(1);
+        let before = self.files.get(file).map_or(0, |(_, before)| *before);
+        let line = self.starts.partition_point(|start| *start <= offset).saturating_sub(before);
+        let short = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        (short(file), short(line))
+    }
+}
+
 /// All files that were read, in their order.
 #[derive(Default)]
 pub(super) struct Sources {
@@ -374,6 +394,18 @@ impl Sources {
 
     pub(super) fn directory_of(&self, span: &Span) -> PathBuf {
         self.file(span).directory.clone()
+    }
+
+    /// The lines of all files.
+    pub(super) fn lines(&self) -> LineIndex {
+        let mut lines = LineIndex::default();
+        for file in self.files.borrow().iter() {
+            lines.files.push((file.start, lines.starts.len()));
+            let ends = file.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            lines.starts.push(file.start);
+            lines.starts.extend(ends.map(|(at, _)| file.start + at + 1));
+        }
+        lines
     }
 
     /// The line of a span, for messages: with the file, if there are several.

@@ -38,6 +38,8 @@ pub struct Config {
     pub(crate) wildcards: Vec<Wildcard>,
     /// The files of the configuration if it has wildcards, to read them again.
     pub(crate) files: Vec<Arc<SourceFile>>,
+    /// The names of all files, in their order.
+    pub(crate) file_names: Vec<String>,
     /// Printable blocks; each begins with `warning: FILE:LINE:COLUMN`.
     pub warnings: Vec<String>,
 }
@@ -49,6 +51,17 @@ impl Config {
     /// If the id belongs to another configuration.
     pub(crate) fn destination(&self, id: DestinationId) -> &DestinationConfig {
         &self.destinations[id.0]
+    }
+
+    /// The file and the line, from 1, of an image that a report names so. The file can be standard input or a
+    /// variable.
+    pub(crate) fn written_at(&self, name: &str, source: &str) -> Option<(&str, u32)> {
+        let entries = self.entries.iter().filter(|entry| *entry.name == *name);
+        let find = |entry: &Entry| {
+            let line = entry.line_of(source)?;
+            Some((self.file_names.get(entry.written.file as usize)?.as_str(), line))
+        };
+        entries.filter_map(find).next()
     }
 
     /// The entries whose name or source equals a pattern, or matches it as a glob (`*` matches `/`

@@ -28,13 +28,17 @@ pub(crate) fn annotate_error(screen: &Screen, error: &Error) {
     }
 }
 
-/// Annotates the failed and drifted images of a run of this configuration file; `None` if the
-/// configuration is in no file.
-pub(crate) fn annotate_report(screen: &Screen, file: Option<&str>, report: &Report) {
+/// Annotates the failed and drifted images of a run. `find` returns the file and the line that a row's
+/// image is written in.
+pub(crate) fn annotate_report<'f>(
+    screen: &Screen,
+    report: &Report,
+    find: impl Fn(&Row) -> Option<(&'f str, u32)>,
+) {
     if is_runner() {
         let failed = |row: &&Row| matches!(row.outcome, Outcome::Failed | Outcome::Drifted);
         let rows = report.images.iter().filter(failed);
-        screen.tell(|out| write(out, rows.map(|row| image(file, row))));
+        screen.tell(|out| write(out, rows.map(|row| image(find(row), row))));
     }
 }
 
@@ -46,16 +50,20 @@ fn write(out: &mut dyn Write, commands: impl Iterator<Item = String>) -> io::Res
 }
 
 /// The command for an image: its source, its error and the fix.
-fn image(file: Option<&str>, row: &Row) -> String {
+fn image(written: Option<(&str, u32)>, row: &Row) -> String {
     let parts = [row.error.as_deref(), row.hint.as_deref()].into_iter().flatten();
     let text: Vec<&str> = [row.source.as_str()].into_iter().chain(parts).collect();
-    let file: Vec<_> = file.map(|file| ("file", file)).into_iter().collect();
-    command(&file, &text.join("\n"))
+    match written.filter(|(file, _)| is_file(file)) {
+        Some((file, line)) => {
+            command(&[("file", file), ("line", &line.to_string())], &text.join("\n"))
+        }
+        None => command(&[], &text.join("\n")),
+    }
 }
 
 /// Returns `true` for the path of a file: other parts of a configuration come from standard input or
 /// a variable.
-pub(crate) fn is_file(name: &str) -> bool {
+fn is_file(name: &str) -> bool {
     !["-", "standard input"].contains(&name) && !name.starts_with("env:")
 }
 
@@ -133,10 +141,13 @@ mod tests {
         let mut report = report();
         let row = &mut report.images[4];
         row.error = Some("404\r\n::add-path::/evil\u{1b}[2J".to_owned());
-        let command = image(Some("mirror.toml"), row);
+        let command = image(Some(("teams/b.txt", 7)), row);
         assert_eq!(
             command,
-            "::error file=mirror.toml::docker.io/library/gone:1%0A404%0A::add-path::/evil[2J%0Acheck that the tag exists"
+            "::error file=teams/b.txt,line=7::docker.io/library/gone:1%0A404%0A::add-path::/evil[2J%0Acheck that the tag exists"
         );
+        for no_file in [None, Some(("standard input", 1)), Some(("env:CONFIG", 1))] {
+            assert!(image(no_file, row).starts_with("::error::docker.io/library/gone:1"));
+        }
     }
 }

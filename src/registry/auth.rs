@@ -40,7 +40,7 @@ use super::{
     transport::{Transport, authority},
 };
 use crate::{
-    model::{Error, Host, Kind, Repository, Result},
+    model::{Error, Host, Kind, Repository, Result, UserPassword},
     remote::HostContext,
 };
 use challenge_cache::{AuthScheme, ChallengeCache, FirstRequest, Lookup};
@@ -385,6 +385,21 @@ impl Authenticator {
             );
         }
         Ok(FoundIdentity::ANONYMOUS)
+    }
+
+    /// The user and the password for an API on this host; `None` without them, or if the host may not
+    /// belong to the registry.
+    pub(crate) async fn user_at(
+        &self,
+        api: &Url,
+        repository: &Repository,
+    ) -> Result<Option<UserPassword>> {
+        Ok(match self.identity_at(api, repository).await?.identity {
+            ClientIdentity::Basic(user) => Some(user),
+            ClientIdentity::Anonymous | ClientIdentity::Token(_) | ClientIdentity::Bearer(_) => {
+                None
+            }
+        })
     }
 
     async fn token(&self, wanted: TokenRequest, scope: &Scope) -> Result<Authorization> {

@@ -19,7 +19,7 @@ use url::Url;
 
 use super::{
     auth::{Authenticator, Authorization},
-    challenge::challenges,
+    challenge::{Challenge, challenges},
     errors::{Caller, ERROR_BODY_LIMIT, Operation, RefusalDetails, hint, leading_number},
     http::{ApiRequest, ApiResponse, PreparedUpload, Rejected, UploadAnswer},
     index_listings::IndexListings,
@@ -34,7 +34,7 @@ use super::{
     upload::UploadMode,
 };
 use crate::{
-    model::{Digest, Error, Host, Kind, Repository, Result, Tag, event::Counter},
+    model::{Digest, Error, Host, Kind, Repository, Result, Tag, UserPassword, event::Counter},
     remote::{Allowance, HostContext},
 };
 
@@ -183,6 +183,30 @@ impl Registry {
         let scope = Scope::new(repository, Permission::Pull);
         let request = ApiRequest::new(Method::GET, self.url(""), &scope, Operation::Read);
         self.send_with_retry(&request).await.map(drop)
+    }
+
+    /// The logins that the registry offers for `GET /v2/`. One attempt.
+    pub(crate) async fn challenges(&self) -> Result<Vec<Challenge>> {
+        let request = Request::new(Method::GET, self.url(""));
+        let subject = self.subject(request.method(), request.url());
+        let pool = ConnectionPool::Calls;
+        let response = self.transport.send(pool, request, &self.context, &subject).await?;
+        Ok(challenges(response.headers()))
+    }
+
+    /// The user of this repository for another API; `None` without a password, or if the API's
+    /// host may not belong to the registry.
+    pub(crate) async fn user_at(
+        &self,
+        api: &Url,
+        repository: &Repository,
+    ) -> Result<Option<UserPassword>> {
+        self.auth.user_at(api, repository).await
+    }
+
+    /// The secrets of the registry's login.
+    pub(crate) fn secrets(&self) -> RequestSecrets {
+        self.auth.secrets(None)
     }
 
     /// Sends a part (`PATCH`) or the end (`PUT`) of an upload that does not exist: changes nothing.

@@ -8,9 +8,9 @@ use super::{
     auth_files::{AuthContent, AuthEntry, AuthFile},
     challenge, credentials,
     errors::{Operation, RefusalDetails},
-    hub, paging, quay,
+    hub, paging, product_api, quay,
     redact::RequestSecrets,
-    tag_page, token,
+    repository_list, tag_page, token,
 };
 use crate::model::{Error, Host, Listed, Repository, Result};
 
@@ -52,6 +52,25 @@ pub fn listing(form: Form, page: &[u8]) -> serde_json::Result<Vec<Listed>> {
         Form::Quay => quay::parse(page).map(|page| page.tags),
         Form::Google => artifact_registry::parse(page).map(|page| page.tags),
     }
+}
+
+/// Parses a page of repositories: of Docker Hub, Quay, GitLab, Harbor (`1` to `4`), or of `_catalog`.
+/// Returns the names of the page, those of repositories only.
+///
+/// # Errors
+/// For a page of another form.
+pub fn repositories(form: u8, page: &[u8]) -> serde_json::Result<Vec<Repository>> {
+    let page = match form {
+        b'1' => (repository_list::HUB.parse)(page)?,
+        b'2' => (repository_list::QUAY.parse)(page)?,
+        b'3' | b'4' => {
+            let field = if form == b'3' { "path" } else { "name" };
+            let names = product_api::names(page, field)?;
+            return Ok(names.iter().filter_map(|name| name.parse().ok()).collect());
+        }
+        _ => repository_list::parse_catalog(page)?,
+    };
+    Ok(page.repositories)
 }
 
 /// The error for this response to the push of a manifest.

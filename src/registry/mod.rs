@@ -25,6 +25,7 @@ mod http;
 mod hub;
 mod index_listings;
 mod paging;
+mod product_api;
 mod proxy;
 mod public_registries;
 mod quay;

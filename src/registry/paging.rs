@@ -14,7 +14,7 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, Method, header::LINK};
-use reqwest::Request;
+use reqwest::{Request, Response};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// The largest page that is read, in bytes: some registries list everything at once.
-const PAGE_LIMIT: u64 = 32 * 1024 * 1024;
+pub(crate) const PAGE_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// The largest number of pages that is read; more are a loop.
 const PAGES: usize = 2_000;
@@ -264,16 +264,23 @@ pub(crate) async fn other_api<T>(
     parse: fn(&[u8]) -> serde_json::Result<T>,
 ) -> Result<T> {
     let url = Url::parse(url).expect("a repository's name and a tag fit into a URL");
-    let subject = registry.subject(&Method::GET, &url);
-    let (request, pool) = (Request::new(Method::GET, url), ConnectionPool::Calls);
-    let sent = registry.transport.send(pool, request, &registry.context, &subject).await?;
-    if !sent.status().is_success() {
-        return Err(registry.rejected(sent, &subject, Operation::Read, None).await.error);
-    }
+    let (subject, sent) = send_once(registry, Request::new(Method::GET, url)).await?;
     let stall = registry.context.policy.stall.read;
     let body = read_body(sent, PAGE_LIMIT, &subject, stall).await?;
     let problem = || format!("{subject}: the response is not a list");
     parse(&body).map_err(|cause| Error::new(Kind::Protocol, problem()).because(cause))
+}
+
+/// Sends a request for another API of the registry: one attempt. Returns its subject and a 2xx response.
+pub(crate) async fn send_once(registry: &Registry, request: Request) -> Result<(String, Response)> {
+    let subject = registry.subject(request.method(), request.url());
+    let pool = ConnectionPool::Calls;
+    let mut sent = registry.transport.send(pool, request, &registry.context, &subject).await?;
+    registry.secrets().add_to_response(&mut sent);
+    match sent.status().is_success() {
+        true => Ok((subject, sent)),
+        false => Err(registry.rejected(sent, &subject, Operation::Read, None).await.error),
+    }
 }
 
 /// A page, and the URL of the next one.
@@ -326,7 +333,8 @@ fn next_url(registry: &Registry, from: &Url, response: &ApiResponse) -> Result<O
     Err(wrong("the link to the next page has no query that continues the list"))
 }
 
-fn next_link(headers: &HeaderMap) -> Option<String> {
+/// The target of the link to the next page.
+pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(LINK).iter();
     values.filter_map(|value| parse_next_link(&String::from_utf8_lossy(value.as_bytes()))).next()
 }

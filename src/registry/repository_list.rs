@@ -1,8 +1,8 @@
 //! Lists the repositories of a namespace, for `source = "quay.io/prometheus/*"`.
 //!
-//! Docker Hub and Quay have APIs of their own, which know public repositories only. Other registries
-//! list all their repositories at `_catalog`, or refuse it. A list that is too long or breaks off is an
-//! error, never a shorter list.
+//! Docker Hub and Quay have APIs of their own, which know public repositories only. GitLab and Harbor
+//! have one for their users, on any host. Other registries list all their repositories at
+//! `_catalog`, or refuse it. A list that is too long or breaks off is an error, never a shorter list.
 //!
 //! Source: hub.docker.com's API reference, "List repositories in a namespace"; Quay's API,
 //! `listRepos`; CNCF distribution, "Catalog".
@@ -15,19 +15,20 @@ use super::{
     errors::Operation,
     http::ApiRequest,
     paging::{linked_page, other_api},
+    product_api::{ProductApi, RegistryProduct, is_refusal},
 };
 use crate::model::{Error, Kind, Repository, Result};
 
 /// The largest number of pages that is read; more are a loop.
-const PAGES: usize = 500;
+pub(crate) const PAGES: usize = 500;
 
 /// The repositories to ask for a page.
-const PER_PAGE: usize = 100;
+pub(crate) const PER_PAGE: usize = 100;
 
 /// A page of repositories, and the next page in the registry's form.
 #[derive(Debug, Default)]
 pub(crate) struct RepositoryPage {
-    repositories: Vec<Repository>,
+    pub(super) repositories: Vec<Repository>,
     next: Option<String>,
 }
 
@@ -47,8 +48,8 @@ pub(crate) async fn list_repositories(
     registry: &Registry,
     namespace: &Repository,
 ) -> Result<Vec<Repository>> {
-    let mut repositories = Vec::new();
     if let Some(api) = &registry.public.namespaces {
+        let mut repositories = Vec::new();
         let mut next = None;
         for _ in 0..PAGES {
             let url = (api.url)(namespace.as_str(), next.as_deref());
@@ -62,6 +63,35 @@ pub(crate) async fn list_repositories(
         }
         return Err(too_many(registry));
     }
+    let Some(product) = RegistryProduct::of(registry).await? else {
+        return catalog(registry, namespace).await.map_err(|error| {
+            error.hint("most registries list repositories only for some users: write each repository as an image of its own")
+        });
+    };
+    match product.list(registry, namespace).await {
+        // administrators may read it
+        Err(refusal) if is_refusal(&refusal) => {
+            let listed = catalog(registry, namespace).await;
+            listed.map_err(|error| refused_twice(registry, product.api, &refusal, error))
+        }
+        listed => listed,
+    }
+}
+
+/// The error for a registry whose API and whose `_catalog` refuse the list.
+fn refused_twice(registry: &Registry, api: &ProductApi, refusal: &Error, error: Error) -> Error {
+    let (host, product) = (registry.host(), api.name);
+    let refusal = refusal.chain().join(": ");
+    let problem = format!("{product}'s API does not list them ({refusal}), nor does `_catalog`");
+    error.context(problem).hint(format!(
+        "log in to `{host}` as {}; or write each repository as an image of its own",
+        api.required_login
+    ))
+}
+
+/// All repositories of the registry, from `_catalog`.
+async fn catalog(registry: &Registry, namespace: &Repository) -> Result<Vec<Repository>> {
+    let mut repositories = Vec::new();
     let client = registry.pull(namespace);
     let mut url = registry.url("_catalog");
     url.set_query(Some("n=1000"));
@@ -71,10 +101,7 @@ pub(crate) async fn list_repositories(
             parse_catalog(page)
                 .map_err(|error| Error::new(Kind::Protocol, "not a list").because(error))
         };
-        let page = linked_page(registry, &request, parse).await.map_err(|error| {
-            error.hint("most registries list repositories only for some users: write each repository as an image of its own")
-        });
-        let (page, next) = page?;
+        let (page, next) = linked_page(registry, &request, parse).await?;
         repositories.extend(page.repositories);
         let Some(next) = next else { return Ok(repositories) };
         url = next;
@@ -82,7 +109,7 @@ pub(crate) async fn list_repositories(
     Err(too_many(registry))
 }
 
-fn too_many(registry: &Registry) -> Error {
+pub(crate) fn too_many(registry: &Registry) -> Error {
     let problem = format!("{} has more than {PAGES} pages of repositories", registry.host());
     Error::new(Kind::Protocol, problem)
 }

@@ -72,6 +72,7 @@ impl CopyRequest {
             pull_shares: BTreeMap::new(),
             wildcards: Vec::new(),
             files: Vec::new(),
+            file_names: Vec::new(),
             warnings: Vec::new(),
         };
         Ok(Self { config, image })

@@ -20,4 +20,4 @@ pub mod sync;
 pub(crate) mod used_images;
 pub(crate) mod used_mapping;
 pub(crate) mod warm;
-pub(crate) mod wildcards;
+pub mod wildcards;

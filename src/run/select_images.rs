@@ -258,6 +258,9 @@ impl TagListing<'_> {
         selection: &Selection,
         observer: &dyn Observer,
     ) -> Vec<Tag> {
+        for tag in &selected.floating {
+            self.log_skipped(tag, &SkippedTag::Floating);
+        }
         for tag in &selected.surplus {
             self.log_skipped(tag, &SkippedTag::Surplus(selected.tags.len()));
         }

@@ -16,7 +16,7 @@ const CONCURRENCY: usize = 4;
 /// # Errors
 /// If a registry cannot list its repositories. [`Kind::Configuration`] if more repositories match than
 /// the configuration expects, or none.
-pub(crate) async fn expand(registries: &Registries, config: Config) -> Result<Config> {
+pub async fn expand(registries: &Registries, config: Config) -> Result<Config> {
     let mut places: Vec<_> =
         config.wildcards.iter().map(|it| (it.host.clone(), it.namespace.clone())).collect();
     places.sort();

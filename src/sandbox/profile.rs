@@ -11,7 +11,7 @@ use super::{
     fault::{Fault, Side},
     upstream::quirks::{
         Auth, DOCKER_HUB, DigestTags, GITHUB, GOOGLE, ORDINARY, Paging, QUAY, Quirks, Referrers,
-        Service, TagList, TokenBody, token,
+        RepositoryList, Service, TagList, TokenBody, token,
     },
 };
 use crate::model::NameError;
@@ -88,26 +88,32 @@ pub static PROFILES: [Profile; 10] = [
     // Tokens without `issued_at`. Source: goharbor/harbor#23753.
     // No referrers API; `sha256-` with a digest names the manifest itself. Source:
     // oras-project/oras-go#1396.
+    // `_catalog` is 401, and an API lists repositories. Source: portainer/portainer#2956,
+    // docs.gitlab.com, "Container registry API".
     Profile {
         name: "gitlab",
-        help: "token service on another host, `sha256-…` names the manifest itself",
+        help: "token service on another host, API in place of `_catalog`, `sha256-…` names the manifest itself",
         quirks: Quirks {
             auth: token(Some("gitlab.com"), "/jwt/auth", Service::Named("container_registry")),
             token_body: TokenBody::Token,
             digest_tags: DigestTags::Digests,
             referrers: Referrers::Absent,
+            repositories: RepositoryList::GitLab,
             ..ORDINARY
         },
         ..PLAIN
     },
     // Referrers are 401 without a challenge. Source: goharbor/harbor#18305, regclient/regclient#389.
     // The realm's path is `/service/token`. Source: goharbor/harbor#17930.
+    // `_catalog` asks for the password of an administrator, and an API lists repositories. Source:
+    // goharbor/harbor#6784, `src/server/middleware/v2auth/auth.go`.
     Profile {
         name: "harbor-2.7",
-        help: "referrers are refused with 401",
+        help: "referrers are refused with 401, API in place of `_catalog`",
         quirks: Quirks {
             auth: token(None, "/service/token", Service::Named("harbor-registry")),
             referrers: Referrers::Unauthorized,
+            repositories: RepositoryList::Harbor,
             ..ORDINARY
         },
         ..PLAIN

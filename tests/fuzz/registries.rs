@@ -71,6 +71,42 @@ fn link() {
 }
 
 #[test]
+fn repository_lists() {
+    let target = Target {
+        name: "repository_lists",
+        seeds: &[
+            r#"0{"repositories":["a/b","c"]}"#,
+            r#"1{"count":2,"next":"https://hub.docker.com/v2/x?page=2","results":[{"namespace":"a","name":"b"}]}"#,
+            r#"2{"repositories":[{"namespace":"a","name":"b","is_public":true}],"next_page":"gA=="}"#,
+            r#"3[{"id":1,"name":"","path":"a/b","location":"r.example/a/b"}]"#,
+            r#"4[{"id":1,"project_id":2,"name":"a/b/c"}]"#,
+        ],
+        tokens: &[
+            "\"name\":",
+            "\"path\":",
+            "null",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\"page=\"",
+            "\"..\"",
+            "\"A\"",
+        ],
+    };
+    target.run(|input| {
+        let (form, page) = input.split_first().map_or((b'0', input), |(form, page)| (*form, page));
+        match fuzzing::repositories(form, page) {
+            Ok(names) => (names.len().min(9), names.first().map(|name| name.as_str().len().min(9))),
+            Err(error) => {
+                let wrong = error.to_string().chars().take(30).map(u64::from).sum::<u64>();
+                (usize::MAX, Some(wrong as usize))
+            }
+        }
+    });
+}
+
+#[test]
 fn listings() {
     let target = Target {
         name: "listings",

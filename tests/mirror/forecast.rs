@@ -1,4 +1,7 @@
-//! Tests that a plan forecasts the bytes and blobs that the run moves.
+//! Tests that a plan forecasts the bytes and blobs that the run moves, and the cost of a run with nothing
+//! to do.
+
+use std::collections::BTreeMap;
 
 use ecr_mirror::{
     engine::Mode,
@@ -59,6 +62,21 @@ async fn a_plan_forecasts_the_exact_bytes_and_blobs_of_the_run() {
     futures::future::join_all(modes).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_plans_have_equal_sizes_although_images_share_blobs() {
+    for mounting in [BlobMounting::Off, BlobMounting::On] {
+        let world = world(mounting).await;
+        let first = world.plan(Mode::PlanWithoutPulls).await.report;
+        let shared: Vec<_> = first.images.iter().map(|row| row.bytes_pushed).collect();
+        assert!(shared[2] > shared[4] || mounting == BlobMounting::Off, "{shared:?}");
+        for _ in 0..4 {
+            let again = world.plan(Mode::PlanWithoutPulls).await.report;
+            assert_eq!(bytes_by_row(&again), bytes_by_row(&first), "{mounting:?}");
+            assert_eq!((again.bytes, again.blobs), (first.bytes, first.blobs), "{mounting:?}");
+        }
+    }
+}
+
 async fn assert_exact_forecast(mounting: BlobMounting) {
     let world = world(mounting).await;
     let plan = world.plan(Mode::PlanWithoutPulls).await;
@@ -80,6 +98,59 @@ async fn assert_exact_forecast(mounting: BlobMounting) {
     let again = world.plan(Mode::PlanWithoutPulls).await;
     again.assert_exit(0).assert_all(Outcome::UpToDate);
     assert_eq!(again.report.bytes.to_destination, Some(0));
+}
+
+/// The formula of `docs/aws.md`, "Cost".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_with_nothing_to_do_sends_the_documented_requests() {
+    let mut world = World::new().await;
+    let push = |world: &World, reference: &str| world.upstream().image(reference).push();
+    for (repository, tags, keys) in [
+        ("registry.example/team/whole", 3, ""),
+        ("registry.example/team/part", 2, "platforms = [\"linux/arm64\"]"),
+        ("ghcr.io/team/one", 1, ""),
+        ("ghcr.io/team/two", 2, ""),
+    ] {
+        for tag in 1..=tags {
+            let reference = format!("{repository}:{tag}");
+            push(&world, &reference);
+            world = world.select(&reference, keys);
+        }
+    }
+    let pinned = push(&world, "registry.example/team/pinned:1");
+    world = world.select(&format!("registry.example/team/pinned:1@{pinned}"), "");
+    for tag in ["1.0.0", "1.1.0", "1.2.0"] {
+        push(&world, &format!("registry.example/team/selected:{tag}"));
+    }
+    world = world.configured(
+        "[[image]]\nsource = \"registry.example/team/selected\"\nselect = { newest = 2 }\n",
+    );
+    world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
+    let run = world.sync().await;
+    run.assert_no_op();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in &run.journal {
+        let path = entry.path.split('?').next().unwrap_or_default();
+        let last: Vec<&str> = path.rsplit('/').take(2).collect();
+        let of_registry = match &last[..] {
+            [_, "manifests"] => "manifests",
+            [last, ..] => last,
+            [] => "",
+        };
+        let what = entry.operation.as_deref().unwrap_or(of_registry);
+        *counts.entry(format!("{} {what}", entry.method)).or_default() += 1;
+    }
+    let tags = 3 + 2 + 3 + 2;
+    let expected = [
+        ("GET list", 1),
+        ("GET token", 2),
+        ("HEAD manifests", tags + 1),
+        ("POST BatchGetImage", 1),
+        ("POST ListImages", 6),
+    ];
+    let counts: Vec<(&str, usize)> =
+        counts.iter().map(|(it, count)| (it.as_str(), *count)).collect();
+    assert_eq!(counts, expected);
 }
 
 fn digests(report: &Report) -> Vec<Option<Digest>> {

@@ -152,7 +152,7 @@ fn problems_are_annotations_in_github_actions_only() {
     let sync = ["sync", "--sandbox=state"];
     assert!(!talk(&sync, None).contains("::error"));
     let annotated = talk(&sync, Some("true"));
-    let expected = "\n::error file=mirror.toml::quay.io/team/private-app:1%0A";
+    let expected = "\n::error file=mirror.toml,line=9::quay.io/team/private-app:1%0A";
     assert!(annotated.contains(expected), "{annotated}");
     assert_eq!(annotated.matches("::error").count(), 1, "{annotated}");
     fs::write(home.path().join("mirror.toml"), TOML.replace("name =", "nane =")).unwrap();

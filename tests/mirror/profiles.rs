@@ -3,18 +3,19 @@
 //! Each run tests three scenarios per registry, in rotation. `ECR_MIRROR_PROFILES=all` tests all of
 //! them, and the name of a registry all of its own.
 
-use std::{any::Any, env, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, env, panic::AssertUnwindSafe, path::Path, sync::Arc, time::Duration};
 
 use ecr_mirror::{
+    config::Config,
     engine::{Mode, Shutdown},
     model::{
-        Digest,
+        Digest, Error,
         event::Silent,
         outcome::{Outcome, Report},
     },
     registry::{Network, Transport},
     remote::{OutagePolicy, RetryPolicy, StallTimeouts, retry::Retry},
-    run::registries,
+    run::{registries, wildcards},
     sandbox::{self, Options, Profile, Sandbox, profile::PROFILES, upstream::media},
 };
 use futures::{FutureExt, StreamExt, stream};
@@ -23,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::{
     content::assert_whole,
-    world::{Run, TRANSFERS, World, entry, mirror},
+    world::{ECR, Run, TRANSFERS, World, entry, mirror},
 };
 
 /// The scenarios, in the order of the rotation.
@@ -399,6 +400,114 @@ async fn plain_destination(profile: &'static Profile) {
     // chunks are for registries that refuse a whole blob
     let idle = plain.faults().idle().into_iter().map(|fault| format!("{fault:?}"));
     assert_eq!(idle.filter(|fault| !fault.contains("PATCH")).collect::<Vec<_>>(), [""; 0]);
+}
+
+/// The repositories of `PATH/*`, with this user.
+async fn namespace(registry: &Registry, path: &str, user: &str) -> Result<String, Error> {
+    let host = registry.host;
+    let login = match user.split_once(':') {
+        Some((name, password)) => format!("username = \"{name}\"\npassword = \"{password}\"\n"),
+        None => String::new(),
+    };
+    let toml = format!(
+        "[[destination]]\nregistry = \"{ECR}\"\n[registry.\"{host}\"]\nmax_connections = 4\n{login}\
+         [images]\n\"{host}/{path}/*\" = {{ tags = \"1\", at_most = 200 }}\n"
+    );
+    let config = Config::parse("mirror.toml", &toml, Path::new(""), &|_| None).unwrap();
+    let transport = Transport::new(Network::Sandbox(registry.world.sandbox.address()));
+    let registries = registries::Registries::with_transport(transport, TRANSFERS, &short());
+    let expanded = wildcards::expand(&registries, config).await?;
+    let names = expanded.entries.iter().map(|entry| entry.repository.to_string());
+    Ok(names.collect::<Vec<_>>().join(" "))
+}
+
+/// A registry of this profile with 103 repositories in `docker`.
+async fn registry_with_namespace(profile: &str) -> Registry {
+    let registry = Registry::new(profile.parse().unwrap()).await;
+    registry.push("1", 1);
+    let manifest = registry.world.source(&registry.reference("1"));
+    let many = (100..200).map(|number| format!("docker/many/r{number}"));
+    for name in
+        many.chain(["docker/team/web", "docker/team/private-x", "other/app"].map(Into::into))
+    {
+        let (media_type, bytes) = (&manifest.media_type, &manifest.bytes);
+        registry.world.upstream().put_manifest(registry.host, &name, Some("1"), media_type, bytes);
+    }
+    registry
+}
+
+/// The requests for lists of repositories since the entry with this number, without the host.
+fn lists(registry: &Registry, before: usize) -> Vec<String> {
+    let asked = registry.world.sandbox.journal().split_off(before).into_iter();
+    let asked = asked.filter(|it| it.path.starts_with("/api/") || it.path.contains("_catalog"));
+    asked.map(|it| it.path).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_repositories_of_a_group_of_gitlab_are_listed_by_its_api() {
+    let registry = registry_with_namespace("gitlab").await;
+    for (path, user, expected) in [
+        ("docker/team", "", "docker/team/app docker/team/web"),
+        ("docker/team", "me:token", "docker/team/app docker/team/private-x docker/team/web"),
+        (
+            "docker/team",
+            "gitlab-ci-token:job",
+            "docker/team/app docker/team/private-x docker/team/web",
+        ),
+    ] {
+        assert_eq!(namespace(&registry, path, user).await.unwrap(), expected, "{path} {user}");
+    }
+    let before = registry.world.sandbox.journal().len();
+    let all = namespace(&registry, "docker", "").await.unwrap();
+    assert_eq!((all.split(' ').count(), all.contains("other")), (102, false));
+    assert_eq!(
+        lists(&registry, before),
+        [1, 2].map(|page| format!(
+            "/api/v4/groups/docker/registry/repositories?per_page=100&page={page}"
+        ))
+    );
+    let error = namespace(&registry, "docker/team", "me:wrong").await.unwrap_err();
+    assert!(error.chain().join(": ").contains("registry.gitlab.com"), "{error:?}");
+    let error = namespace(&registry, "missing-group", "me:token").await.unwrap_err();
+    let text = error.chain().join(": ");
+    for part in
+        ["gitlab.com/api/v4/groups/missing-group/registry/repositories: 404", "/v2/_catalog: 401"]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(error.remedy().unwrap().contains("`read_api`"), "{error:?}");
+    // a version without the API
+    registry.world.fault("status=404@upstream:GET/api/v4");
+    assert_eq!(namespace(&registry, "other", "admin:token").await.unwrap(), "other/app");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_repositories_of_a_project_of_harbor_are_listed_by_its_api() {
+    let registry = registry_with_namespace("harbor-2.7").await;
+    for (path, user, expected) in [
+        ("docker/team", "", "docker/team/app docker/team/web"),
+        ("docker/team", "robot$x:secret", "docker/team/app docker/team/private-x docker/team/web"),
+        ("other", "", "other/app"),
+    ] {
+        assert_eq!(namespace(&registry, path, user).await.unwrap(), expected, "{path} {user}");
+    }
+    let before = registry.world.sandbox.journal().len();
+    assert_eq!(namespace(&registry, "docker", "").await.unwrap().split(' ').count(), 102);
+    assert_eq!(
+        lists(&registry, before),
+        [1, 2].map(|page| format!(
+            "/api/v2.0/projects/docker/repositories?page_size=100&page={page}"
+        ))
+    );
+    let error = namespace(&registry, "nothing", "robot:secret").await.unwrap_err();
+    let text = error.chain().join(": ");
+    for part in ["/api/v2.0/projects/nothing/repositories: 403", "/v2/_catalog: 401"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(error.remedy().unwrap().contains("robot account"), "{error:?}");
+    // an old version without the API
+    registry.world.fault("status=404@upstream:GET/api/v2.0");
+    assert_eq!(namespace(&registry, "other", "admin:secret").await.unwrap(), "other/app");
 }
 
 /// Runs with registries on loopback.

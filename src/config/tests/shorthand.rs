@@ -42,6 +42,44 @@ fn filled(text: &str) -> String {
 }
 
 #[test]
+fn an_image_of_a_report_is_found_in_its_file_and_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    write("images.txt", "# ours\r\nnginx:1.27\r\n\r\nquay.io/a/b:1\nnginx:1.26\n");
+    let digest = format!("sha256:{HEX}");
+    let pinned = format!("grafana = \"11@{digest}\"\n");
+    write(
+        "more.toml",
+        &format!("[images]\nredis = {{ newest = 1, tags = [\n\"7\",\n\"6\"] }}\n{pinned}"),
+    );
+    write(
+        "mirror.toml",
+        &format!("{HEAD}[[include]]\nfile = \"more.toml\"\n[[list]]\nfile = \"images.txt\"\n"),
+    );
+    let config = load(&directory, &["mirror.toml"]).unwrap();
+    let find = |source: &str| {
+        let (_, name) = source.split_once('/').unwrap();
+        let name = name.split(['@', ':']).next().unwrap();
+        let (file, line) = config.written_at(name, source)?;
+        Some(format!("{}:{line}", Path::new(file).file_name()?.to_str()?))
+    };
+    for (source, expected) in [
+        ("docker.io/library/nginx:1.27", Some("images.txt:2")),
+        ("docker.io/library/nginx:1.26", Some("images.txt:5")),
+        ("docker.io/library/nginx", Some("images.txt:2")),
+        ("quay.io/a/b:1", Some("images.txt:4")),
+        ("docker.io/library/redis:7", Some("more.toml:3")),
+        ("docker.io/library/redis:6", Some("more.toml:4")),
+        ("docker.io/library/redis:7.4.1", Some("more.toml:2")),
+        (&format!("docker.io/library/grafana@{digest}"), Some("more.toml:5")),
+        ("quay.io/a/b:2", None),
+        ("quay.io/other:1", None),
+    ] {
+        assert_eq!(find(source).as_deref(), expected, "{source}");
+    }
+}
+
+#[test]
 fn the_forms_of_images_become_the_same_entries() {
     let expected = [
         "docker.io/library/nginx:1.27 → mirror/library/nginx:1.27",

@@ -39,6 +39,8 @@ pub(crate) struct Job<S, D> {
     pub(crate) source: Arc<SourceRepository<S>>,
     /// In the order of the image's targets.
     pub(crate) targets: Vec<JobTarget<D>>,
+    /// The index of its first row in the report: images have the order of the configuration.
+    pub(crate) first_row: usize,
     /// Its place among the images that spend pulls of the source.
     pub(crate) queue: Arc<PullQueue>,
 }

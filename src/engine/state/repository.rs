@@ -320,7 +320,10 @@ pub(crate) fn link_siblings<'a, D: 'a>(
         state: Arc::downgrade(repository),
         existed: Arc::clone(&repository.existed),
     });
-    let siblings: Arc<[Sibling<D>]> = siblings.collect();
+    let mut siblings: Vec<Sibling<D>> = siblings.collect();
+    // among equally similar names, each run asks the same
+    siblings.sort_unstable_by(|a, b| (a.id.0, &a.repository).cmp(&(b.id.0, &b.repository)));
+    let siblings: Arc<[Sibling<D>]> = siblings.into();
     for repository in repositories {
         repository.siblings.get_or_init(|| Arc::clone(&siblings));
     }

@@ -29,6 +29,8 @@ pub enum SkippedTag {
     TooNew(SystemTime),
     #[error("pushed {time}, before `max_age`", time = humantime::format_rfc3339_seconds(*.0))]
     TooOld(SystemTime),
+    #[error("a floating tag: a longer version begins with it, and `newest` counts that one")]
+    Floating,
     #[error("{0} newer tags are selected")]
     Surplus(usize),
 }
@@ -49,6 +51,7 @@ impl SkippedTag {
             Self::NoTime => "remove the keys that need push times",
             Self::TooNew(_) => "lower `min_age`",
             Self::TooOld(_) => "raise `max_age`",
+            Self::Floating => "add the tag to `tags`",
             Self::Surplus(_) => "raise `newest`",
         };
         let text = match self {

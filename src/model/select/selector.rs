@@ -1,6 +1,11 @@
 //! Applies a selection to a tag list that arrives page by page.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt::Write as _, time::SystemTime};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+    fmt::Write as _,
+    time::SystemTime,
+};
 
 use super::{
     range::Named,
@@ -35,6 +40,8 @@ pub struct SelectedTags {
     pub tags: Vec<Listed>,
     /// Tags that match every key but `newest`.
     pub(crate) surplus: Vec<Tag>,
+    /// Tags that `newest` does not count, because a longer version begins with them.
+    pub(crate) floating: Vec<Tag>,
     /// The number of tags that were skipped only because the registry reports no push time.
     pub(crate) without_time: usize,
 }
@@ -82,6 +89,7 @@ impl<'a> Selector<'a> {
             is_same
         });
         self.listed -= listed - self.candidates.len();
+        let floating = self.remove_floating();
         if self.candidates.len() + self.without_time < self.selection.at_least {
             return Err(self.too_few());
         }
@@ -93,7 +101,30 @@ impl<'a> Selector<'a> {
             tags: candidates.into_iter().map(|candidate| candidate.listed).collect(),
             surplus: surplus.into_iter().map(|candidate| candidate.listed.tag).collect(),
             without_time: self.without_time,
+            floating,
         })
+    }
+
+    /// Removes the tags that are names of a newer version, like `1.27` beside `1.27.3`, if the newest
+    /// versions are selected.
+    fn remove_floating(&mut self) -> Vec<Tag> {
+        if self.selection.newest.is_none() || self.selection.by != SortKey::Version {
+            return Vec::new();
+        }
+        let versions = self.candidates.iter().filter_map(|it| it.version.as_ref());
+        let shorter: HashSet<_> = versions.flat_map(Version::shorter).collect();
+        let is_floating = |it: &Candidate| {
+            let version = it.version.as_ref().filter(|version| version.pre().is_none());
+            version.is_some_and(|version| shorter.contains(&version.spelling()))
+        };
+        let floating: Vec<bool> = self.candidates.iter().map(is_floating).collect();
+        let mut floating = floating.into_iter();
+        let removed = self.candidates.extract_if(.., |_| floating.next() == Some(true));
+        let removed: Vec<Tag> = removed.map(|candidate| candidate.listed.tag).collect();
+        if !removed.is_empty() {
+            *self.skipped.entry(SkippedTag::Floating.summary()).or_default() += removed.len();
+        }
+        removed
     }
 
     fn too_few(&self) -> Error {

@@ -18,6 +18,14 @@ pub struct Version {
     suffix: String,
 }
 
+/// The numbers and the variant of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct VersionSpelling<'a> {
+    prefix: &'a str,
+    numbers: &'a [u64],
+    suffix: &'a str,
+}
+
 /// A pre-release, like `rc.1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pre {
@@ -70,6 +78,20 @@ impl Version {
         let (numbers, rest) = date(rest).or_else(|| dotted(rest))?;
         let (pre, suffix) = split_suffix(rest)?;
         Some(Self { numbers, pre, prefix: prefix.to_owned(), suffix })
+    }
+
+    /// The version without its pre-release, as it is compared with [`Self::shorter`].
+    pub(super) fn spelling(&self) -> VersionSpelling<'_> {
+        VersionSpelling { prefix: &self.prefix, numbers: &self.numbers, suffix: &self.suffix }
+    }
+
+    /// The versions with fewer numbers that this release continues: `1.27` and `1` for `1.27.3`. None for
+    /// a pre-release.
+    pub(super) fn shorter(&self) -> impl Iterator<Item = VersionSpelling<'_>> {
+        let spelling = self.spelling();
+        let lengths = if self.pre.is_some() { 0..0 } else { 1..self.numbers.len() };
+        lengths
+            .map(move |length| VersionSpelling { numbers: &spelling.numbers[..length], ..spelling })
     }
 
     pub(super) fn pre(&self) -> Option<&Pre> {

@@ -4,7 +4,7 @@
 //! loopback only: for them the first component of a repository is its host
 //! (`127.0.0.1:5000/quay.io/a/b`), and every URL in a response leads to loopback.
 
-use super::quirks::{self, Auth};
+use super::quirks::{self, Auth, RepositoryList};
 use crate::sandbox::{Naming, is_loopback, profile::Profile};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub(crate) enum Service {
     Cdn(String),
     HubApi,
     QuayApi,
+    /// GitLab's API on this host.
+    GitLabApi(String),
+    /// Harbor's API of this registry.
+    HarborApi(String),
     /// `_catalog` of all registries, for clients that know loopback only.
     Catalog,
     Registry(Registry),
@@ -62,6 +66,15 @@ impl Address {
         }
         if host == "quay.io" && path.starts_with("/api/v1/") {
             return Service::QuayApi;
+        }
+        match self.profile.map(|profile| profile.quirks.repositories) {
+            Some(RepositoryList::GitLab) if path.starts_with("/api/v4/") => {
+                return Service::GitLabApi(host.to_owned());
+            }
+            Some(RepositoryList::Harbor) if path.starts_with("/api/v2.0/") => {
+                return Service::HarborApi(host.to_owned());
+            }
+            _ => {}
         }
         if path.starts_with("/blobs/") {
             return Service::Cdn(path.to_owned());

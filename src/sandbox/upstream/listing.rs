@@ -227,13 +227,13 @@ fn is_list(manifest: &Manifest) -> bool {
 
 /// Page number (from 1) and page size.
 #[derive(Debug, Clone, Copy)]
-struct PageRequest {
-    page: usize,
-    size: usize,
+pub(super) struct PageRequest {
+    pub(super) page: usize,
+    pub(super) size: usize,
 }
 
 impl PageRequest {
-    fn read(uri: &Uri, size_name: &str, usual: usize) -> Self {
+    pub(super) fn read(uri: &Uri, size_name: &str, usual: usize) -> Self {
         let number = |name: &str| query(uri, name).and_then(|text| text.parse::<usize>().ok());
         let size = number(size_name).unwrap_or(usual).clamp(1, LARGEST_PAGE);
         Self { page: number("page").unwrap_or(1).max(1), size }

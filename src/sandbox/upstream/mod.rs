@@ -16,6 +16,7 @@ pub(crate) mod content;
 mod imports;
 pub(crate) mod limits;
 pub(crate) mod listing;
+mod product_api;
 pub(crate) mod quirks;
 mod registry;
 pub(crate) mod synthesis;
@@ -95,6 +96,8 @@ impl Upstream {
             Some(Service::Cdn(path)) => cdn::answer(&self.content, &path, &request).await,
             Some(Service::HubApi) => listing::hub(&self.content, &address, &request).await,
             Some(Service::QuayApi) => listing::quay(&self.content, &request).await,
+            Some(Service::GitLabApi(host)) => product_api::gitlab(&self.content, &host, &request),
+            Some(Service::HarborApi(host)) => product_api::harbor(&self.content, &host, &request),
             Some(Service::Catalog) => {
                 let all = self.content.all_repositories().into_iter();
                 let names = all.map(|(host, name)| format!("{host}/{name}"));

@@ -23,6 +23,7 @@ pub(crate) struct Quirks {
     pub digest_tags: DigestTags,
     pub referrers: Referrers,
     pub pulls: Pulls,
+    pub repositories: RepositoryList,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,19 @@ pub(crate) enum Pulls {
     Metered,
 }
 
+/// The list of repositories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RepositoryList {
+    /// `_catalog`, for everyone.
+    Catalog,
+    /// No `_catalog`.
+    OtherApi,
+    /// GitLab's API; `_catalog` for the user `admin`.
+    GitLab,
+    /// Harbor's API; `_catalog` for the user `admin`.
+    Harbor,
+}
+
 pub(crate) const ORDINARY: Quirks = Quirks {
     auth: Auth::Open,
     blobs_at: None,
@@ -165,6 +179,7 @@ pub(crate) const ORDINARY: Quirks = Quirks {
     digest_tags: DigestTags::Tags,
     referrers: Referrers::Native,
     pulls: Pulls::Free,
+    repositories: RepositoryList::Catalog,
 };
 
 pub(crate) const fn token(
@@ -180,6 +195,7 @@ pub(crate) const DOCKER_HUB: Quirks = Quirks {
     blobs_at: Some("production.cloudflare.docker.com"),
     hidden: Hidden::AlwaysUnauthorized,
     pulls: Pulls::Metered,
+    repositories: RepositoryList::OtherApi,
     ..ORDINARY
 };
 
@@ -188,6 +204,7 @@ pub(crate) const QUAY: Quirks = Quirks {
     blobs_at: Some("cdn01.quay.io"),
     page: Some(100),
     token_body: TokenBody::Token,
+    repositories: RepositoryList::OtherApi,
     ..ORDINARY
 };
 

@@ -21,10 +21,10 @@ use super::{
     listing,
     quirks::{
         Accept, Auth, BlobHead, ContentType, DigestTags, Hidden, Paging, Pulls, Quirks, Referrers,
-        TagList,
+        RepositoryList, TagList,
     },
     synthesis::{Manifest, media},
-    token::{self, Access, AccessTarget},
+    token::{self, Access, AccessTarget, credentials},
 };
 use crate::{
     model::{Digest, TagOrDigest},
@@ -60,13 +60,7 @@ impl Upstream {
         let (repository, resource) = match Route::read(&registry.path) {
             Ok(Route::Repository(repository, resource)) => (repository, resource),
             Ok(Route::Base) => return self.base(address, &registry.host, request),
-            // Docker Hub and Quay have none
-            Ok(Route::Catalog) if ["docker.io", "quay.io"].contains(&&*registry.host) => {
-                return Refusal::unknown("UNSUPPORTED", "there is no catalogue").into_response();
-            }
-            Ok(Route::Catalog) => {
-                return catalog(self.content.repositories(&registry.host), request);
-            }
+            Ok(Route::Catalog) => return self.catalog(address, &registry.host, request),
             Err(route_error) => return Refusal::from(route_error).into_response(),
         };
         let scope = UpstreamRequest {
@@ -103,6 +97,36 @@ impl Upstream {
         }
         let realm = address.realm(address.base_registry(host), quirks.auth);
         unauthorized(token::challenge(quirks.auth, &target, &realm, &access))
+    }
+
+    /// Answers `_catalog`, if the registry has it, and the client may read it.
+    fn catalog(&self, address: &Address, host: &str, request: &Parts) -> Response {
+        let quirks = self.quirks(host, "");
+        let target = AccessTarget { registry: host, repository: None };
+        let access = self.access(quirks.auth, &target, request);
+        let account = match (quirks.repositories, &access) {
+            (RepositoryList::Harbor, _) => credentials(&request.headers)
+                .filter(|(_, password)| password != "wrong")
+                .map(|(name, _)| name),
+            (_, Access::Granted(account)) => account.clone(),
+            _ => None,
+        };
+        let is_admin = account.as_deref() == Some("admin");
+        match quirks.repositories {
+            RepositoryList::OtherApi => {
+                Refusal::unknown("UNSUPPORTED", "there is no catalogue").into_response()
+            }
+            RepositoryList::GitLab if !is_admin => {
+                let realm = address.realm(Some(host), quirks.auth);
+                let challenge = token::challenge(quirks.auth, &target, &realm, &access);
+                let scoped = |it| format!("{it},scope=\"registry:catalog:*\"");
+                unauthorized(challenge.map(scoped))
+            }
+            RepositoryList::Harbor if !is_admin => {
+                unauthorized(Some("Basic realm=\"harbor\"".to_owned()))
+            }
+            _ => catalog(self.content.repositories(host), request),
+        }
     }
 
     /// Authorizes the request, and returns its account, or the response that refuses it.

@@ -201,7 +201,7 @@ pub(crate) fn challenge(
     Some(value)
 }
 
-fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+pub(crate) fn authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (found, rest) = value.split_once(' ')?;
     found.eq_ignore_ascii_case(scheme).then_some(rest.trim())
