@@ -3,7 +3,7 @@
 
 mod rows;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures::FutureExt;
 
