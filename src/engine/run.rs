@@ -4,7 +4,7 @@
 //! length of the list. Each image ends in one row per target, whatever happens to the others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
     sync::Arc,
 };
@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, task::JoinError};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    blob::{forecast::ForecastPush, target::CopyTarget, transfer::TransferLimits},
+    blob::{target::CopyTarget, transfer::TransferLimits},
     context::RunContext,
     image::{
         copy::{Copied, TreeCopy},
@@ -126,17 +126,17 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     /// # Panics
     /// If an image names a source or destination that is not among the [`Endpoints`].
     pub async fn run(self: Arc<Self>, images: Vec<Image>) -> Summary {
-        let jobs = self.jobs(images);
-        let mut results = Results::new(&jobs);
-        self.context.observer.observe(&Event::Started { rows: results.rows.len() });
+        let rows = images.iter().map(|image| image.targets.len()).sum();
+        self.context.observer.observe(&Event::Started { rows });
         let permits = Arc::new(Semaphore::new(CONCURRENT_IMAGES));
+        let mut results = Results::new(rows);
         let mut running = FuturesUnordered::new();
-        let mut jobs = jobs.into_iter();
+        let mut jobs = self.jobs(images).into_iter();
         while jobs.len() > 0
             && let Some(permit) = self.context.shutdown.permit(&permits).await
             && let Some(job) = jobs.next()
         {
-            let (at, image) = (job.first_row, Arc::clone(&job.image));
+            let (at, image) = (results.reserve(&job.image), Arc::clone(&job.image));
             let mirror = Arc::clone(&self);
             let task = async move {
                 let (image, rows) = (job.image.origin.to_string(), job.targets.len());
@@ -156,8 +156,9 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         while let Some((at, image, ended)) = running.next().await {
             results.add(at, &image, self.result(&image, ended));
         }
-        for Job { first_row, image, .. } in jobs {
-            results.add(first_row, &image, result::uniform(&self.context, &image, |row| row));
+        for Job { image, .. } in jobs {
+            let at = results.reserve(&image);
+            results.add(at, &image, result::uniform(&self.context, &image, |row| row));
         }
         self.summary(results)
     }
@@ -176,23 +177,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         })
     }
 
-    fn summary(&self, mut results: Results) -> Summary {
-        let (pushes, forecast) = self.limits.forecast.result();
-        let bytes_to_read = results.add_pushes(&pushes);
-        let Results { rows, manifests, unread, .. } = results;
+    fn summary(&self, results: Results) -> Summary {
+        let Results { rows, bytes_to_read, manifests, unread, .. } = results;
         // in place: `flatten` would copy them
         let rows = rows.into_iter().map(|row| row.expect("every image has ended"));
         let rows = rows.collect();
         let pulls = self.pulls(&unread);
         let TransferLimits { present, mounted, pushed, .. } = &self.limits;
         let [present, mounted, pushed] =
-            [present, mounted, pushed].map(|count| Some(count.value()));
-        let blobs = match self.context.mode {
-            Mode::Mirror => Blobs { present, mounted, pushed },
-            _ if unread.is_empty() => forecast,
-            _ => Blobs { present: None, mounted: None, pushed: None },
-        };
-        let changes = Vec::new();
+            [present, mounted, pushed].map(|count| unread.is_empty().then(|| count.value()));
+        let (blobs, changes) = (Blobs { present, mounted, pushed }, Vec::new());
         let unusable = self.context.unusable.lock().clone();
         let mut summary =
             Summary { rows, blobs, changes, bytes_to_read, manifests, pulls, unusable };
@@ -247,21 +241,19 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let sources: HashMap<_, _> = sources.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
         let targets: HashMap<_, _> = targets.into_iter().map(|(k, v)| (k, Arc::new(v))).collect();
         repository::link_siblings(targets.values());
-        let (mut jobs, mut first_row) = (Vec::with_capacity(images.len()), 0);
-        for image in &images {
+        let mut jobs = Vec::with_capacity(images.len());
+        for (position, image) in images.iter().enumerate() {
             let source = &sources[&(&image.origin.location, &image.origin.repository)];
             let targets = image.targets.iter().map(|to| JobTarget {
                 repository: Arc::clone(&targets[&(to.destination, &to.repository)]),
                 tag: to.tag.clone(),
             });
             jobs.push(Job {
-                first_row,
-                queue: Arc::new(source.registry.budget.queue(first_row)),
+                queue: Arc::new(source.registry.budget.queue(position)),
                 source: Arc::clone(source),
                 targets: targets.collect(),
                 image: Arc::clone(image),
             });
-            first_row += image.targets.len();
         }
         jobs
     }
@@ -323,6 +315,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
     async fn execute(&self, job: &Job<S, D>, mut plan: Plan<S>) -> ImageResult {
         self.restore(job, &mut plan).await;
         let mut targets = Vec::new();
+        let mut bytes_to_read: Option<u64> = Some(0);
         let mut copied_tree = None;
         for (target, verdict) in job.targets.iter().zip(&plan.verdicts) {
             if let Verdict::Copy { tree: Some(tree), .. } = verdict {
@@ -338,13 +331,15 @@ impl<S: Source, D: Destination> Mirror<S, D> {
             unread.map(|(target, _)| (target.destination, unread_manifests)).collect();
         if let Some(mut tree) = copied_tree {
             let copied = self.copy(job, &plan, &mut tree, &targets).await;
-            let Copied { manifests: pushed, warning } = copied.unwrap_or_else(|error| {
-                targets.iter().for_each(|target| target.fail(error.clone()));
-                Copied::default()
-            });
+            let Copied { bytes_to_read: bytes, manifests: pushed, warning } = copied
+                .unwrap_or_else(|error| {
+                    targets.iter().for_each(|target| target.fail(error.clone()));
+                    Copied::default()
+                });
             if let Some(warning) = warning {
                 Arc::make_mut(&mut tree).warnings.push(warning);
             }
+            bytes_to_read = Some(bytes);
             let exactly = |(id, pushed)| (id, Bounds::exactly(pushed));
             manifests = pushed.into_iter().map(exactly).collect();
             for verdict in &mut plan.verdicts {
@@ -356,13 +351,16 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut rows = result::planned(&self.context, job, &plan, &targets).await;
         let (context, limits, plan) = (&self.context, &self.limits, &plan);
         if context.check == Check::Deep {
-            Repair { context, limits, job, plan }.run(&mut rows).await;
+            let bytes = Repair { context, limits, job, plan }.run(&mut rows).await;
+            bytes_to_read = bytes_to_read.map(|others| others.saturating_add(bytes));
         }
         ReferrersCopy { context, limits, job, plan }.run(&mut rows).await;
         let is_unknown = |row: &Row| row.outcome == Outcome::Planned && row.bytes_pushed.is_none();
-        let is_read = !rows.iter().any(is_unknown);
+        if rows.iter().any(is_unknown) {
+            bytes_to_read = None;
+        }
         result::warn(context, &job.image, &rows);
-        ImageResult { rows, is_read, manifests }
+        ImageResult { rows, bytes_to_read, manifests }
     }
 
     /// Copies the tree to the targets. Replaces it with one without the attestations that the source
@@ -381,8 +379,8 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         let mut omitted = BTreeSet::new();
         loop {
             let progress = current::progress();
-            let (check, first_row) = (self.context.check, job.first_row);
-            let copy = TreeCopy { limits, reader, tree, targets, check, first_row, progress };
+            let check = self.context.check;
+            let copy = TreeCopy { limits, reader, tree, targets, check, progress };
             let unserved = match copy.run(self.context.mode).await {
                 Ok(copied) => return Ok(copied),
                 Err(unserved) => unserved,
@@ -399,20 +397,26 @@ impl<S: Source, D: Destination> Mirror<S, D> {
 struct Results {
     /// In the order of the images and their targets; `None` for those of images that run.
     rows: Vec<Option<Row>>,
-    /// The destinations of the rows.
-    destinations: Vec<DestinationId>,
+    /// The rows that images have.
+    reserved: usize,
+    bytes_to_read: Option<u64>,
     manifests: BTreeMap<DestinationId, Bounds>,
     /// The manifests that a plan did not read, by their source.
     unread: BTreeMap<Location, Bounds>,
 }
 
 impl Results {
-    fn new<S, D>(jobs: &[Job<S, D>]) -> Self {
-        let targets = jobs.iter().flat_map(|job| &job.image.targets);
-        let destinations: Vec<_> = targets.map(|to| to.destination).collect();
-        let rows = destinations.iter().map(|_| None).collect();
+    fn new(rows: usize) -> Self {
+        let rows = (0..rows).map(|_| None).collect();
         let (manifests, unread) = Default::default();
-        Self { rows, destinations, manifests, unread }
+        Self { rows, reserved: 0, bytes_to_read: Some(0), manifests, unread }
+    }
+
+    /// Reserves the next rows for the image; returns the index of the first.
+    fn reserve(&mut self, image: &Image) -> usize {
+        let first = self.reserved;
+        self.reserved += image.targets.len();
+        first
     }
 
     /// Adds the result of an image at its first row.
@@ -420,30 +424,14 @@ impl Results {
         for (at, row) in result.rows.into_iter().enumerate() {
             self.rows[first + at] = Some(row);
         }
-        if !result.is_read {
+        if result.bytes_to_read.is_none() {
             let source = image.origin.location.clone();
             *self.unread.entry(source).or_default() += manifests_of_unread(image);
         }
+        self.bytes_to_read = [self.bytes_to_read, result.bytes_to_read].into_iter().sum();
         for (id, pushed) in result.manifests {
             *self.manifests.entry(id).or_default() += pushed;
         }
-    }
-
-    /// Adds what a plan would push to the rows. Returns the bytes that it would read; `None` if only a
-    /// pull could tell.
-    fn add_pushes(&mut self, pushes: &[ForecastPush]) -> Option<u64> {
-        for ForecastPush { first_row, destination, size, .. } in pushes {
-            let of_image = self.destinations[*first_row..].iter();
-            let at = of_image.take_while(|id| *id != destination).count();
-            if let Some(Some(row)) = self.rows.get_mut(first_row + at) {
-                row.bytes_pushed = row.bytes_pushed.map(|bytes| bytes.saturating_add(*size));
-            }
-        }
-        // several targets of an image share one read
-        let reads: HashSet<_> =
-            pushes.iter().map(|it| (it.first_row, &it.digest, it.size)).collect();
-        let sizes = reads.iter().map(|(.., size)| *size);
-        self.unread.is_empty().then(|| sizes.fold(0, u64::saturating_add))
     }
 }
 

@@ -177,7 +177,7 @@ impl Destination for Registry {
                 Ok(Mount::Mounted)
             }
             Ok(Mount::Session(session)) => Ok(Mount::Session(session)),
-            Err(error) if error.is_transient() => Err(error),
+            Err(error) if error.kind().is_transient() => Err(error),
             _ => self.open_upload(repository, blob).await.map(Mount::Session),
         }
     }

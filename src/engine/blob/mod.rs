@@ -1,6 +1,5 @@
 //! Places blobs: each once per destination repository, mounted or transferred.
 
-pub(crate) mod forecast;
 pub(crate) mod placements;
 pub(crate) mod shared_download;
 pub(crate) mod target;

@@ -72,8 +72,6 @@ pub(crate) struct ImageSeq(u64);
 pub(crate) enum Claim {
     /// None: the repository has the blob.
     Placed,
-    /// None: the destination answered that the repository has the blob.
-    Present,
     /// Wait for an earlier image that carries it.
     Wait(Waiter),
     Carry(Carrier),

@@ -9,7 +9,6 @@ use futures::{
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::{
-    forecast::Forecast,
     placements::{Carrier, Claim, ImageSeq, Placements},
     shared_download::{DownloadKey, Downloads, SharedDownload},
     target::CopyTarget,
@@ -38,8 +37,6 @@ fn buffer_units(size: u64) -> u32 {
 /// The limits, records and counts that all copies of a run share.
 pub(crate) struct TransferLimits {
     pub(crate) placements: Placements,
-    /// Of a plan.
-    pub(crate) forecast: Forecast,
     downloads: Downloads,
     /// Concurrent transfers, each from one source to all targets that lack the blob. A permit is
     /// held while bytes move, and never during a wait for another image.
@@ -58,19 +55,9 @@ impl TransferLimits {
         // enough for the largest blob even with one transfer
         let buffers = Semaphore::new(AVERAGE_UNITS * transfers.max(4));
         let transfers = Semaphore::new(transfers.max(1));
-        let (placements, forecast, downloads) = Default::default();
+        let (placements, downloads) = Default::default();
         let (present, mounted, pushed) = Default::default();
-        Self {
-            placements,
-            forecast,
-            downloads,
-            transfers,
-            buffers,
-            present,
-            mounted,
-            pushed,
-            context,
-        }
+        Self { placements, downloads, transfers, buffers, present, mounted, pushed, context }
     }
 }
 
@@ -145,7 +132,7 @@ impl<S: Source> Transfers<'_, S> {
                 Claim::Carry(carrier) => {
                     return self.mount(blob, target, carrier, absence).boxed().await;
                 }
-                Claim::Placed | Claim::Present => {
+                Claim::Placed => {
                     self.limits.present.add(1);
                     return None;
                 }

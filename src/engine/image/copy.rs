@@ -12,7 +12,6 @@ use super::missing::{self, ImageWithBlobs, MissingBlob};
 use crate::{
     engine::{
         blob::{
-            forecast::BlobAnswer,
             placements::Claim,
             target::CopyTarget,
             transfer::{TargetClaim, TransferLimits, Transfers},
@@ -39,14 +38,14 @@ pub(crate) struct TreeCopy<'a, S, D> {
     pub(crate) tree: &'a Tree,
     pub(crate) targets: &'a [CopyTarget<D>],
     pub(crate) check: Check,
-    /// The image's place in the order of the configuration.
-    pub(crate) first_row: usize,
     pub(crate) progress: Arc<Progress>,
 }
 
 /// The result of a copy, beside those in its targets.
 #[derive(Debug, Default)]
 pub(crate) struct Copied {
+    /// The blob bytes that a plan would read: several targets share one read.
+    pub(crate) bytes_to_read: u64,
     /// The manifests that a plan would push, by destination.
     pub(crate) manifests: Vec<(DestinationId, u64)>,
     /// Names the content that is not copied.
@@ -70,8 +69,8 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
             .map(|(it, missing)| (it.repository.id, self.manifests_to_push(it, missing)))
             .collect();
         if mode != Mode::Mirror {
-            self.forecast(content.blobs);
-            return Ok(Copied { manifests, warning });
+            let bytes_to_read = self.forecast(content.blobs);
+            return Ok(Copied { bytes_to_read, manifests, warning });
         }
         let progress = Arc::clone(&self.progress);
         progress.manifests.add(manifests.iter().map(|(_, pushed)| pushed).sum());
@@ -90,7 +89,7 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         });
         join_all(commits).await;
         self.targets.iter().for_each(CopyTarget::finish);
-        Ok(Copied { manifests, warning })
+        Ok(Copied { bytes_to_read: 0, manifests, warning })
     }
 
     /// The manifests that [`Self::commit`] pushes to the target, unless another image pushes them.
@@ -100,23 +99,28 @@ impl<'a, S: Source, D: Destination> TreeCopy<'a, S, D> {
         missing.len() as u64 + u64::from(commits && !missing.contains(root))
     }
 
-    fn forecast(&self, blobs: Vec<MissingBlob<'_, D>>) {
+    fn forecast(&self, blobs: Vec<MissingBlob<'_, D>>) -> u64 {
+        let mut bytes_to_read = 0;
         for MissingBlob { blob, claims } in blobs {
+            let mut is_pushed = false;
             for TargetClaim { target, claim, .. } in claims {
-                let answer = match claim {
-                    Claim::Present => BlobAnswer::Present,
-                    Claim::Placed | Claim::Wait(_) => BlobAnswer::AskedElsewhere,
-                    Claim::Carry(carrier) => {
-                        let is_in_sibling = !carrier.mount_sources.is_empty();
-                        target.placed(carrier);
-                        BlobAnswer::Missing { is_in_sibling }
-                    }
+                let Claim::Carry(carrier) = claim else {
+                    self.limits.present.add(1);
+                    continue;
                 };
-                let (key, mounting) = (target.blob_key(&blob), target.mounting);
-                self.limits.forecast.add(self.first_row, key, mounting, answer);
+                if target.must_push(&carrier) {
+                    self.limits.pushed.add(1);
+                    target.pushed.add(blob.size);
+                    is_pushed = true;
+                } else {
+                    self.limits.mounted.add(1);
+                }
+                target.placed(carrier);
             }
+            bytes_to_read += if is_pushed { blob.size } else { 0 };
         }
         self.targets.iter().for_each(CopyTarget::finish);
+        bytes_to_read
     }
 
     /// Pushes the manifests that the target lacks: images, then nested indexes, then the root.

@@ -131,7 +131,7 @@ pub(crate) async fn find_missing<'a, S: Source, D: Destination>(
     if mode == Mode::Mirror && check == Check::Tags {
         expect_absence(&images, &mut blobs).await;
     }
-    query_blobs(targets, &mut blobs, mode).await;
+    query_blobs(targets, &mut blobs).await;
     Ok(Some(MissingContent { seq, images, manifests, blobs, warning }))
 }
 
@@ -335,11 +335,7 @@ struct CarriedBlob<'a> {
 }
 
 /// Asks in bulk which of the blobs that this image carries are in the repository, or in a sibling.
-async fn query_blobs<D: Destination>(
-    targets: &[CopyTarget<D>],
-    blobs: &mut [MissingBlob<'_, D>],
-    mode: Mode,
-) {
+async fn query_blobs<D: Destination>(targets: &[CopyTarget<D>], blobs: &mut [MissingBlob<'_, D>]) {
     let mut carried: HashMap<DestinationId, Vec<CarriedBlob<'_>>> = HashMap::new();
     for MissingBlob { blob, claims } in &mut *blobs {
         for TargetClaim { target, claim, absence } in claims {
@@ -351,7 +347,7 @@ async fn query_blobs<D: Destination>(
     let queries = targets.iter().map(|target| {
         let carried = carried.remove(&target.repository.id).unwrap_or_default();
         async move {
-            if let Err(error) = query_target(target, carried, mode).await {
+            if let Err(error) = query_target(target, carried).await {
                 let problem = format!("cannot query the blobs of {}", target.repository);
                 target.fail(error.context(problem));
             }
@@ -364,12 +360,11 @@ async fn query_blobs<D: Destination>(
     }
 }
 
-/// Marks the blobs that the repository has. Adds a sibling to mount from to the blobs that no image of
-/// this run places elsewhere. A plan ignores the other images, because it plans them in any order.
+/// Marks the blobs that the repository has as placed. Adds a sibling to mount from to the blobs that
+/// no image of this run places elsewhere.
 async fn query_target<D: Destination>(
     target: &CopyTarget<D>,
     mut carried: Vec<CarriedBlob<'_>>,
-    mode: Mode,
 ) -> Result<()> {
     if carried.is_empty() {
         return Ok(());
@@ -383,18 +378,14 @@ async fn query_target<D: Destination>(
         let blobs = blobs(&carried);
         let missing = destination.missing_blobs(&repository.repository, &blobs).await?;
         for found in carried.extract_if(.., |it| !missing.contains(&it.blob.digest)) {
-            if let Claim::Carry(carrier) = mem::replace(found.claim, Claim::Present) {
+            if let Claim::Carry(carrier) = mem::replace(found.claim, Claim::Placed) {
                 target.placed(carrier);
             }
         }
     }
-    carried.retain_mut(|it| {
-        let Claim::Carry(carrier) = &mut *it.claim else { return false };
-        if mode != Mode::Mirror {
-            carrier.mount_sources.clear();
-        }
+    carried.retain(|it| {
         let is_worth_it = !existed_before || it.blob.size >= WORTH_SEARCHING;
-        is_worth_it && carrier.mount_sources.is_empty()
+        is_worth_it && matches!(&*it.claim, Claim::Carry(it) if it.mount_sources.is_empty())
     });
     if target.mounting == Mounting::Never || carried.is_empty() {
         return Ok(());

@@ -39,8 +39,6 @@ pub(crate) struct Job<S, D> {
     pub(crate) source: Arc<SourceRepository<S>>,
     /// In the order of the image's targets.
     pub(crate) targets: Vec<JobTarget<D>>,
-    /// The index of its first row in the report: images have the order of the configuration.
-    pub(crate) first_row: usize,
     /// Its place among the images that spend pulls of the source.
     pub(crate) queue: Arc<PullQueue>,
 }
@@ -111,7 +109,7 @@ pub(crate) async fn plan<S: Source, D: Destination>(
     let mut found = find_source(context, job, &reader).await;
     if let Ok(FoundSource::Unread(tag)) = &found {
         reading = Some(context.shutdown.permit(&reader.registry.tag_reads).await?);
-        found = job.source.read(&reader, tag).await.map(FoundSource::Digest);
+        found = read_tag(job, &reader, tag).await.map(FoundSource::Digest);
     }
     let checked = match found {
         Ok(found) => check_targets(context, job, &reader, found).await,
@@ -196,7 +194,7 @@ async fn find_source<'a, S: Source, D: Destination>(
         // the first answer of a registry may show a limit, and such a plan spends no pull
         if context.mode != Mode::PlanWithoutPulls {
             if reader.starts_registry() {
-                return job.source.read(reader, tag).await.map(FoundSource::Digest);
+                return read_tag(job, reader, tag).await.map(FoundSource::Digest);
             }
             if reader.reads_are_free() && is_missing_at_a_target(job).await {
                 return Ok(FoundSource::Unread(tag));
@@ -218,6 +216,25 @@ async fn is_missing_at_a_target<S, D: Destination>(job: &Job<S, D>) -> bool {
             && !matches!(repository.archived(tag).await, Ok(Some(_)))
     });
     join_all(missing).await.contains(&true)
+}
+
+/// Reads the manifest that the tag points to; returns its digest. If it cannot be read, asks for the digest:
+/// a target that has the image needs no more, and the next read is by digest.
+async fn read_tag<S: Source, D: Destination>(
+    job: &Job<S, D>,
+    reader: &Reader<S>,
+    tag: &Tag,
+) -> Result<Digest> {
+    let error = match job.source.read(reader, tag).await {
+        Ok(digest) => return Ok(digest),
+        Err(error) => error,
+    };
+    let current = job.targets.iter().map(|it| it.repository.current(&it.tag));
+    let exists = join_all(current).await.iter().any(|current| matches!(current, Ok(Some(_))));
+    match exists || error.kind() == Kind::Corrupt {
+        true => job.source.resolve(tag).await.map_err(|_| error),
+        false => Err(error),
+    }
 }
 
 /// Names the source in the error of its tag. The error of a manifest that was read does so itself.
@@ -243,7 +260,7 @@ async fn check_targets<S: Source, D: Destination>(
 ) -> Result<(Digest, Vec<Comparison>)> {
     let digest = match found {
         FoundSource::Digest(digest) => digest,
-        FoundSource::Unread(tag) => job.source.read(reader, tag).await?,
+        FoundSource::Unread(tag) => read_tag(job, reader, tag).await?,
         FoundSource::Hint(tag, hint) => {
             let checks = check_all(context, job, reader, &hint).await;
             let suffices = |check: &Comparison| {

@@ -194,8 +194,8 @@ impl<S: Source, D: Destination> ReferrersCopy<'_, S, D> {
         let tree = tree::build(reader, &referrer.digest, &filter, &BTreeSet::new()).await;
         let tree = tree.map_err(cannot)?;
         let targets = slice::from_ref(target);
-        let (check, first_row, progress) = (Check::Tags, self.job.first_row, Arc::default());
-        let copy = TreeCopy { limits, reader, tree: &tree, targets, check, first_row, progress };
+        let (check, progress) = (Check::Tags, Arc::default());
+        let copy = TreeCopy { limits, reader, tree: &tree, targets, check, progress };
         copy.run(mode).await.map_err(|unserved| cannot(unserved.into_error()))?;
         match target.failure() {
             Some(error) if mode == Mode::Mirror => Err(cannot(error)),

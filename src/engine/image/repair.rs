@@ -43,7 +43,9 @@ pub(crate) struct Repair<'a, S, D> {
 
 impl<S: Source, D: Destination> Repair<'_, S, D> {
     /// Checks every target that is up to date, and repairs it if the mode allows. Updates the rows.
-    pub(crate) async fn run(&self, rows: &mut [Row]) {
+    /// Returns the blob bytes that a plan would read, as far as it can tell.
+    pub(crate) async fn run(&self, rows: &mut [Row]) -> u64 {
+        let mut bytes_to_read: u64 = 0;
         for (target, row) in self.job.targets.iter().zip(rows) {
             let (Outcome::UpToDate, Some(digest)) = (row.outcome, row.digest.clone()) else {
                 continue;
@@ -54,6 +56,7 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
                     row.outcome = self.context.copied_outcome();
                     row.reason = Some(Reason::Repaired);
                     row.bytes_pushed = repaired.bytes_pushed;
+                    bytes_to_read = bytes_to_read.saturating_add(repaired.bytes_to_read);
                 }
                 Err(error) => {
                     let problem = format!("cannot check the content of {digest}");
@@ -62,6 +65,7 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
                 }
             }
         }
+        bytes_to_read
     }
 
     /// Returns `None` if the image is complete.
@@ -114,10 +118,11 @@ impl<S: Source, D: Destination> Repair<'_, S, D> {
             return Ok(Some(Repaired::default()));
         }
         let (targets, tree) = (slice::from_ref(&target), &tree);
-        let (check, first_row, progress) = (Check::Deep, self.job.first_row, Arc::default());
-        let copy = TreeCopy { limits, reader, tree, targets, check, first_row, progress };
-        copy.run(mode).await.map_err(Unserved::into_error)?;
-        let repaired = Repaired { bytes_pushed: Some(target.pushed.value()) };
+        let (check, progress) = (Check::Deep, Arc::default());
+        let copy = TreeCopy { limits, reader, tree, targets, check, progress };
+        let copied = copy.run(mode).await.map_err(Unserved::into_error)?;
+        let bytes_pushed = Some(target.pushed.value());
+        let repaired = Repaired { bytes_pushed, bytes_to_read: copied.bytes_to_read };
         target.failure().map_or(Ok(Some(repaired)), Err)
     }
 }
@@ -131,11 +136,12 @@ async fn archived_manifests<D: Destination>(
     target.destination().archived_manifests(&target.repository.repository, &digests).await
 }
 
-/// The repair of an image.
+/// The bytes that the repair of an image pushed, or in a plan would push and read.
 #[derive(Default)]
 struct Repaired {
-    /// The blob bytes that it pushed; `None` if only a pull could tell.
+    /// The blob bytes that were missing; `None` if only a pull could tell.
     bytes_pushed: Option<u64>,
+    bytes_to_read: u64,
 }
 
 /// Reads manifests at the destination.

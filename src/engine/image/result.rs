@@ -22,8 +22,8 @@ use crate::{
 pub(crate) struct ImageResult {
     /// In the order of the targets.
     pub(crate) rows: Vec<Row>,
-    /// `false` if a plan did not read the image, because only a pull could tell its size.
-    pub(crate) is_read: bool,
+    /// Blob bytes that a plan would read; `None` if only a pull could tell.
+    pub(crate) bytes_to_read: Option<u64>,
     /// Manifests that a plan would push, by destination.
     pub(crate) manifests: Vec<(DestinationId, Bounds)>,
 }
@@ -35,7 +35,7 @@ pub(crate) fn uniform(
     change: impl Fn(Row) -> Row,
 ) -> ImageResult {
     let rows = image.targets.iter().map(|target| change(context.row(image, target))).collect();
-    ImageResult { rows, is_read: true, manifests: Vec::new() }
+    ImageResult { rows, bytes_to_read: Some(0), manifests: Vec::new() }
 }
 
 /// The rows of an image that was planned, and copied as far as the mode allows.

@@ -41,6 +41,8 @@ pub(crate) struct SourceRegistry<S> {
     manifests: Mutex<ManifestCache>,
     /// Set once the registry was asked for its pull limit.
     allowance_queried: OnceCell<()>,
+    /// Set once a tag was read: the answer shows whether the registry limits pulls.
+    first_read: OnceCell<()>,
     /// True once an image has read its tag without waiting for the destination.
     is_started: AtomicBool,
     /// Limits the images that hold the manifest of their tag and wait for their copy.
@@ -66,6 +68,7 @@ impl<S> SourceRegistry<S> {
             context,
             manifests: Mutex::default(),
             allowance_queried: OnceCell::new(),
+            first_read: OnceCell::new(),
             is_started: AtomicBool::new(false),
             tag_reads: Arc::new(Semaphore::new(TAG_READS)),
         }
@@ -219,17 +222,22 @@ impl<S: Source> Reader<S> {
             && !self.registry.is_started.swap(true, Relaxed)
     }
 
-    /// Reads the manifest that the tag points to now, and caches it. Returns its digest.
+    /// Reads the manifest that the tag points to now, and caches it. Returns its digest. Asks only for the
+    /// digest if the first answer of the registry shows that it limits pulls.
     pub(crate) async fn read_tag(&self, tag: &Tag) -> Result<Digest> {
+        let mut first = None;
+        let read = async || first = Some(self.read_tag_now(tag).await);
+        self.registry.first_read.get_or_init(read).await;
+        match first {
+            Some(first) => first,
+            None if self.reads_are_free() => self.read_tag_now(tag).await,
+            None => self.registry.source.resolve(&self.repository, tag).await,
+        }
+    }
+
+    async fn read_tag_now(&self, tag: &Tag) -> Result<Digest> {
         let at = TagOrDigest::Tag(tag.clone());
-        let source = &self.registry.source;
-        let manifest = match source.manifest(&self.repository, &at).await {
-            // such as a page of a proxy: the next read is by digest
-            Err(error) if error.kind() == Kind::Corrupt => {
-                return source.resolve(&self.repository, tag).await;
-            }
-            manifest => manifest?,
-        };
+        let manifest = self.registry.source.manifest(&self.repository, &at).await?;
         self.remember(&manifest);
         let digest = manifest.digest().clone();
         self.tagged.get_or_init(|| manifest);
