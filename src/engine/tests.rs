@@ -23,20 +23,31 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use fake_destination::Log;
-use fault_injection::FaultRates;
+use fault_injection::{FaultInjection, FaultRates};
 use fixture::EngineFixture;
+use futures::future::join_all;
+use parking_lot::Mutex;
 use rng::Rng;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use upstream::{FakeUpstream, StoredContent, UpstreamState};
 
-use super::{Check, Mode, Shutdown, Summary};
+use super::{
+    Check, Mode, Shutdown, Summary,
+    options::SourceEndpoint,
+    state::source::{Reader, SourceRegistry},
+};
 use crate::{
     model::{
-        Digest, Target,
+        Digest, Host, Location, RawManifest, Repository, Result, Tag, Target,
         outcome::{Outcome, Reason, Row},
     },
     remote::{Mounting, Mutability},
@@ -50,6 +61,39 @@ const FIXTURES: u64 = 1500;
 const RUN_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 const THREADS: u64 = 2;
+
+#[tokio::test]
+async fn tags_are_read_only_until_an_answer_shows_that_pulls_are_limited() {
+    let repository: Repository = "team/app".parse().unwrap();
+    let manifest = RawManifest::new("{\"manifests\":[]}".into(), None).unwrap();
+    let digest = manifest.digest().clone();
+    let tags: Vec<Tag> = (0..8).map(|number| format!("v{number}").parse().unwrap()).collect();
+    let tagged = tags.iter().map(|tag| ((repository.clone(), tag.clone()), digest.clone()));
+    let state = UpstreamState {
+        tags: tagged.collect(),
+        pulls: Some(100),
+        limit: 100,
+        shows_limit_after: 1,
+        ..UpstreamState::default()
+    };
+    let content = StoredContent { manifests: [(digest, manifest)].into(), blobs: HashMap::new() };
+    let upstream = Arc::new(FakeUpstream {
+        repositories: [(repository.clone(), content)].into(),
+        state: Mutex::new(state),
+        connections: Arc::new(Semaphore::new(8)),
+        lists_digests: false,
+        faults: Arc::new(FaultInjection::new(Rng::new(1))),
+    });
+    let endpoint = SourceEndpoint::new(Arc::clone(&upstream));
+    let location = Location::from("cache.example".parse::<Host>().unwrap());
+    let registry = Arc::new(SourceRegistry::new(location, endpoint, Arc::default()));
+    let queue = Arc::new(registry.budget.queue(0));
+    let reader = Reader::new(registry, repository, queue);
+    let read = join_all(tags.iter().map(|tag| reader.read_tag(tag))).await;
+    assert!(read.iter().all(Result::is_ok), "{read:?}");
+    let state = upstream.state.lock();
+    assert_eq!((state.spent, state.resolved), (1, 7));
+}
 
 #[test]
 fn every_run_ends_and_leaves_only_what_is_complete() {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     model::{
         Descriptor, Digest, Kind, ListedImage, RawManifest, Repository, Result, Tag, TagOrDigest,
-        fallback_tag,
+        ecr_host::EcrHost, fallback_tag,
     },
     remote::{Allowance, ByteStream, PullLimits, Source},
 };
@@ -122,9 +122,12 @@ impl PullLimits for Registry {
         !self.is_metered() && self.allowance().is_none() && self.mirrors.is_empty()
     }
 
-    /// A listing of digests is asked first, if the registry has one.
+    /// A listing of digests is asked first, if the registry has one. ECR records each read as a pull, which
+    /// lifecycle rules count.
     fn starts_slowly(&self) -> bool {
-        self.base.scheme() == "https" && self.public.tag_listing.is_none()
+        self.base.scheme() == "https"
+            && self.public.tag_listing.is_none()
+            && EcrHost::parse(&self.host).is_none()
     }
 }
 

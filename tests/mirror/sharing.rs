@@ -79,6 +79,23 @@ async fn two_destinations_share_one_read_of_the_source() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_destination_with_the_image_stays_up_to_date_where_another_lacks_it_and_it_cannot_be_read()
+ {
+    let destination = |region: &str| {
+        format!("[[destination]]\nregistry = \"{ACCOUNT}.dkr.ecr.{region}.amazonaws.com\"\n")
+    };
+    let world = World::new().await.configured(&destination("eu-west-1"));
+    let world = world.image("registry.example/team/app:1", ["linux/amd64"]);
+    world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
+    let world = world.configured(&destination("ap-south-1"));
+    world.fault("status=403@upstream:GET/v2/team/app/manifests/");
+    let run = world.sync().await;
+    run.assert_exit(1);
+    let outcomes: Vec<Outcome> = run.report.images.iter().map(|row| row.outcome).collect();
+    assert_eq!(outcomes, [Outcome::UpToDate, Outcome::Failed]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shared_base_is_read_once_when_blobs_can_be_mounted() {
     use ecr_mirror::sandbox::BlobMounting;
     let world =

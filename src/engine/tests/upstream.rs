@@ -1,6 +1,6 @@
 //! A source in memory. Counts the reads.
 
-use std::{collections::HashMap, future::pending, sync::Arc};
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -31,6 +31,8 @@ pub(crate) struct UpstreamState {
     pub(crate) limit: u64,
     /// Pulls so far.
     pub(crate) spent: u64,
+    /// Pulls after which the answers show the limit.
+    pub(crate) shows_limit_after: u64,
     /// The entries of indexes, if a listing names them.
     pub(crate) listed: HashMap<Digest, Arc<[ListedImage]>>,
     /// Questions for the digest of a tag.
@@ -153,7 +155,7 @@ impl PullLimits for FakeUpstream {
     }
 
     fn is_metered(&self) -> bool {
-        self.state.lock().pulls.is_some()
+        self.allowance().is_some()
     }
 
     fn starts_slowly(&self) -> bool {
@@ -163,7 +165,11 @@ impl PullLimits for FakeUpstream {
     fn allowance(&self) -> Option<Allowance> {
         let state = self.state.lock();
         let (limit, remaining) = (state.limit, state.pulls?);
-        Some(Allowance { limit, remaining, window: std::time::Duration::from_secs(21_600) })
+        (state.spent >= state.shows_limit_after).then_some(Allowance {
+            limit,
+            remaining,
+            window: Duration::from_secs(21_600),
+        })
     }
 }
 
