@@ -27,6 +27,7 @@ use futures::FutureExt;
 
 use crate::{
     cli::{Cli, Command},
+    config::is_file_name,
     model::{Error, Kind},
     output::{
         Screen, error, github,
@@ -103,7 +104,7 @@ async fn run(cli: Cli) -> u8 {
     };
     result.unwrap_or_else(|error| {
         error::print(&screen, &error);
-        github::annotate_error(&screen, &error);
+        github::annotate_error(&screen, &error, is_file_name);
         shared::exit_status(&error)
     })
 }

@@ -102,11 +102,17 @@ impl Entry {
         format!("{}/{}{at}", self.host, self.repository)
     }
 
-    /// The line of an image of the entry, which a report names by its source; `None` for an image of another
-    /// entry.
+    /// The tag or digest of a source with this repository; `None` for another repository.
+    pub(super) fn after_repository<'s>(&self, source: &'s str) -> Option<&'s str> {
+        let path = source.strip_prefix(self.host.as_str())?.strip_prefix('/')?;
+        let at = path.strip_prefix(self.repository.as_str())?;
+        (at.is_empty() || at.starts_with([':', '@'])).then_some(at)
+    }
+
+    /// The line that names an image of the entry, which a report names by its source; `None` for an image of
+    /// another entry.
     pub(super) fn line_of(&self, source: &str) -> Option<u32> {
-        let own = source.strip_prefix(self.host.as_str())?.strip_prefix('/')?;
-        let at = own.strip_prefix(self.repository.as_str())?;
+        let at = self.after_repository(source)?;
         let WrittenAt { line, tags: lines, .. } = &self.written;
         match (&self.tags, at.strip_prefix(':')) {
             (Tags::Exact(tags), Some(tag)) => {
@@ -116,7 +122,7 @@ impl Entry {
             (Tags::Pinned { digest, .. }, _) if !at.is_empty() => {
                 at.ends_with(digest.as_str()).then_some(*line)
             }
-            _ => (at.is_empty() || at.starts_with([':', '@'])).then_some(*line),
+            _ => Some(*line),
         }
     }
 

@@ -53,7 +53,7 @@ use self::{
     problem::Problem,
     source::Sources,
 };
-pub(crate) use self::{types::NameFilter, wildcard::can_be_equal};
+pub(crate) use self::{source::is_file_name, types::NameFilter, wildcard::can_be_equal};
 pub use crate::model::ecr_settings::{AccountSettings, RepositoryRules};
 pub use crate::model::pull_through::Cache;
 
@@ -158,6 +158,16 @@ impl Config {
         let sources = Sources::of(name, text, directory);
         sources.include_all(environment)?;
         Self::read(&sources, environment, &ListedRepositories::new())
+    }
+
+    /// Parses tables that no file has.
+    ///
+    /// # Errors
+    /// Those of [`Config::parse`].
+    pub(crate) fn generated(text: String) -> Result<Self, ConfigError> {
+        let sources = Sources::default();
+        sources.generate(text);
+        Self::read(&sources, &|_| None, &ListedRepositories::new())
     }
 
     fn read(

@@ -149,7 +149,7 @@ impl Problem {
 
     fn render(&self, level: &str, file: &SourceFile, secrets: &Secrets<'_>) -> String {
         // a name, a label or a hint can repeat a value
-        let [name, label] = [&file.name, &self.label].map(|text: &String| printable(text));
+        let [name, label] = [&file.name.to_string(), &self.label].map(|text| printable(text));
         let message = match &self.span {
             None => format!("{level}: {name}: {label}"),
             Some(span) => {

@@ -29,8 +29,46 @@ const STDIN_NAME: &str = "standard input";
 const VARIABLE: &str = "env:";
 const GENERATED_NAME: &str = "the images that are used";
 
+/// The name of a part of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SourceName {
+    /// A path.
+    File(String),
+    /// A name in messages, for what no file has: standard input, a variable, generated tables.
+    Other(String),
+}
+
+impl SourceName {
+    fn of_path(shown: &str) -> Self {
+        match shown {
+            STDIN => Self::Other(STDIN_NAME.to_owned()),
+            path => Self::File(path.to_owned()),
+        }
+    }
+
+    /// The path; `None` without a file.
+    pub(super) fn path(&self) -> Option<&str> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::File(name) | Self::Other(name)) = self;
+        f.write_str(name)
+    }
+}
+
+/// Returns `true` if a message that begins with this name is about a file.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    ![STDIN_NAME, GENERATED_NAME].contains(&name) && !name.starts_with(VARIABLE)
+}
+
 pub(crate) struct SourceFile {
-    pub(super) name: String,
+    pub(super) name: SourceName,
     pub(super) text: String,
     pub(super) format: Format,
     /// The base of relative paths.
@@ -107,7 +145,8 @@ impl Sources {
     /// A configuration of one text.
     pub(super) fn of(name: &str, text: &str, directory: &Path) -> Self {
         let sources = Self::default();
-        sources.add(name.to_owned(), text.to_owned(), directory.to_owned(), Format::Toml);
+        let name = SourceName::File(name.to_owned());
+        sources.add(name, text.to_owned(), directory.to_owned(), Format::Toml);
         sources
     }
 
@@ -139,7 +178,7 @@ impl Sources {
                 let problem = format!("the environment variable `{variable}` is not set");
                 ConfigError::whole_file(&problem, "set it to the text of the configuration")
             })?;
-            let file = self.add(shown, text, PathBuf::new(), Format::Toml);
+            let file = self.add(SourceName::Other(shown), text, PathBuf::new(), Format::Toml);
             return self.include(&file, environment);
         }
         let bytes = match self.bytes(location) {
@@ -182,7 +221,7 @@ impl Sources {
             path => self.directory_of(&file.span).join(path),
         };
         let shown = path.display().to_string();
-        let name = if shown == STDIN { STDIN_NAME } else { &shown };
+        let name = SourceName::of_path(&shown);
         let is_list = |known: &&Arc<SourceFile>| known.format == Format::List && known.name == name;
         if let Some(known) = self.files.borrow().iter().find(is_list) {
             return Ok(Arc::clone(known));
@@ -201,12 +240,12 @@ impl Sources {
 
     /// Adds tables that no file has.
     pub(super) fn generate(&self, text: String) {
-        self.add(GENERATED_NAME.to_owned(), text, PathBuf::new(), Format::Toml);
+        self.add(SourceName::Other(GENERATED_NAME.to_owned()), text, PathBuf::new(), Format::Toml);
     }
 
     fn add(
         &self,
-        name: String,
+        name: SourceName,
         text: String,
         directory: PathBuf,
         format: Format,
@@ -226,7 +265,7 @@ impl Sources {
         path: &Path,
         format: Format,
     ) -> Result<Arc<SourceFile>, Problem> {
-        let name = if shown == STDIN { STDIN_NAME } else { shown }.to_owned();
+        let name = SourceName::of_path(shown);
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
         match String::from_utf8(bytes) {
             Ok(text) => Ok(self.add(name, text, directory, format)),

@@ -9,7 +9,7 @@ use super::{
     document::{in_backticks, nearest},
     images::Entry,
     samples::NamingSample,
-    source::SourceFile,
+    source::{SourceFile, SourceName},
     wildcard::Wildcard,
 };
 use crate::model::{
@@ -39,7 +39,7 @@ pub struct Config {
     /// The files of the configuration if it has wildcards, to read them again.
     pub(crate) files: Vec<Arc<SourceFile>>,
     /// The names of all files, in their order.
-    pub(crate) file_names: Vec<String>,
+    pub(crate) file_names: Vec<SourceName>,
     /// Printable blocks; each begins with `warning: FILE:LINE:COLUMN`.
     pub warnings: Vec<String>,
 }
@@ -53,15 +53,18 @@ impl Config {
         &self.destinations[id.0]
     }
 
-    /// The file and the line, from 1, of an image that a report names so. The file can be standard input or a
-    /// variable.
+    /// The file and the line, from 1, of an image that a report names so: its own line, or that of its
+    /// entry. `None` if no file has it.
     pub(crate) fn written_at(&self, name: &str, source: &str) -> Option<(&str, u32)> {
-        let entries = self.entries.iter().filter(|entry| *entry.name == *name);
-        let find = |entry: &Entry| {
-            let line = entry.line_of(source)?;
-            Some((self.file_names.get(entry.written.file as usize)?.as_str(), line))
-        };
-        entries.filter_map(find).next()
+        let mut entries = self.entries.iter().filter(|entry| *entry.name == *name);
+        let line_of = |entry: &'_ Entry| entry.line_of(source);
+        let named = entries.clone().find_map(|entry| Some((entry, line_of(entry)?)));
+        // no line has a pin that the sandbox replaced
+        let (entry, line) = named.or_else(|| {
+            let entry = entries.find(|entry| entry.after_repository(source).is_some())?;
+            Some((entry, entry.written.line))
+        })?;
+        Some((self.file_names.get(entry.written.file as usize)?.path()?, line))
     }
 
     /// The entries whose name or source equals a pattern, or matches it as a glob (`*` matches `/`

@@ -20,11 +20,11 @@ fn is_runner() -> bool {
     std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
 }
 
-/// Annotates the problems of the configuration.
-pub(crate) fn annotate_error(screen: &Screen, error: &Error) {
+/// Annotates the problems of the configuration. `is_file` returns whether a name in the error is a file's.
+pub(crate) fn annotate_error(screen: &Screen, error: &Error, is_file: fn(&str) -> bool) {
     if is_runner() && error.kind() == Kind::Configuration {
         let text = error.chain().join(": ");
-        screen.tell(|out| write(out, problems(&text, error.remedy())));
+        screen.tell(|out| write(out, problems(&text, error.remedy(), is_file)));
     }
 }
 
@@ -53,7 +53,7 @@ fn write(out: &mut dyn Write, commands: impl Iterator<Item = String>) -> io::Res
 fn image(written: Option<(&str, u32)>, row: &Row) -> String {
     let parts = [row.error.as_deref(), row.hint.as_deref()].into_iter().flatten();
     let text: Vec<&str> = [row.source.as_str()].into_iter().chain(parts).collect();
-    match written.filter(|(file, _)| is_file(file)) {
+    match written {
         Some((file, line)) => {
             command(&[("file", file), ("line", &line.to_string())], &text.join("\n"))
         }
@@ -61,15 +61,13 @@ fn image(written: Option<(&str, u32)>, row: &Row) -> String {
     }
 }
 
-/// Returns `true` for the path of a file: other parts of a configuration come from standard input or
-/// a variable.
-fn is_file(name: &str) -> bool {
-    !["-", "standard input"].contains(&name) && !name.starts_with("env:")
-}
-
 /// A command for each problem of a configuration's message: blocks that begin with
 /// `FILE:LINE:COLUMN`, then an excerpt of two lines, then the hint.
-fn problems<'a>(text: &'a str, hint: Option<&'a str>) -> impl Iterator<Item = String> {
+fn problems<'a>(
+    text: &'a str,
+    hint: Option<&'a str>,
+    is_file: fn(&str) -> bool,
+) -> impl Iterator<Item = String> {
     text.split("\nerror: ").map(move |block| {
         let (head, rest) = block.split_once('\n').unwrap_or((block, ""));
         let mut parts = head.rsplitn(3, ':');
@@ -121,16 +119,14 @@ mod tests {
             error: mirror.toml:9:1\n9 | (not shown: it may hold a secret)\n  | unknown key\n\
             error: teams/b.txt:2:1\n2 | A:1\n  | ^^^ has uppercase letters\n\n\
             error: standard input:3:4\n3 | x\n  |    ^ unknown key\n\n\
-            error: env:CONFIG:3:4\n3 | x\n  |    ^ unknown key\n\n\
             error: mirror.toml: the configuration is empty\nhint: start from `mirror.toml.example`";
         assert_eq!(
-            problems(text, None).collect::<Vec<_>>(),
+            problems(text, None, |name| name != "standard input").collect::<Vec<_>>(),
             [
                 "::error file=conf/a%2Cb.toml,line=7,col=13::not a platform, 100%25%0Ahint: write `linux/arm64`",
                 "::error file=mirror.toml,line=9,col=1::unknown key",
                 "::error file=teams/b.txt,line=2,col=1::has uppercase letters",
                 "::error::standard input:3:4%0Aunknown key",
-                "::error::env:CONFIG:3:4%0Aunknown key",
                 "::error::mirror.toml: the configuration is empty%0Ahint: start from `mirror.toml.example`",
             ]
         );
@@ -146,8 +142,6 @@ mod tests {
             command,
             "::error file=teams/b.txt,line=7::docker.io/library/gone:1%0A404%0A::add-path::/evil[2J%0Acheck that the tag exists"
         );
-        for no_file in [None, Some(("standard input", 1)), Some(("env:CONFIG", 1))] {
-            assert!(image(no_file, row).starts_with("::error::docker.io/library/gone:1"));
-        }
+        assert!(image(None, row).starts_with("::error::docker.io/library/gone:1"));
     }
 }

@@ -387,19 +387,31 @@ impl Authenticator {
         Ok(FoundIdentity::ANONYMOUS)
     }
 
-    /// The user and the password for an API on this host; `None` without them, or if the host may not
-    /// belong to the registry.
+    /// The user and the password for an API on this host; `None` for an anonymous client.
+    ///
+    /// # Errors
+    /// [`Kind::Unauthorized`] for other credentials, and if the host may not belong to the registry: without
+    /// them the API would show less than the registry does.
     pub(crate) async fn user_at(
         &self,
         api: &Url,
         repository: &Repository,
     ) -> Result<Option<UserPassword>> {
-        Ok(match self.identity_at(api, repository).await?.identity {
-            ClientIdentity::Basic(user) => Some(user),
-            ClientIdentity::Anonymous | ClientIdentity::Token(_) | ClientIdentity::Bearer(_) => {
-                None
+        let is_managed = matches!(self.credentials, CredentialProvider::Login(_));
+        let own = self.identity(repository).await?.identity;
+        match self.identity_at(api, repository).await?.identity {
+            ClientIdentity::Basic(user) => Ok(Some(user)),
+            ClientIdentity::Anonymous
+                if !is_managed && matches!(own, ClientIdentity::Anonymous) =>
+            {
+                Ok(None)
             }
-        })
+            ClientIdentity::Anonymous | ClientIdentity::Token(_) | ClientIdentity::Bearer(_) => {
+                let (host, api) = (&self.host, authority(api));
+                let problem = format!("the credentials for `{host}` cannot be used at `{api}`");
+                Err(Error::new(Kind::Unauthorized, problem))
+            }
+        }
     }
 
     async fn token(&self, wanted: TokenRequest, scope: &Scope) -> Result<Authorization> {

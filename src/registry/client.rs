@@ -186,16 +186,25 @@ impl Registry {
     }
 
     /// The logins that the registry offers for `GET /v2/`. One attempt.
+    ///
+    /// # Errors
+    /// For every status but 200 and 401: another response has no challenge to tell.
     pub(crate) async fn challenges(&self) -> Result<Vec<Challenge>> {
         let request = Request::new(Method::GET, self.url(""));
         let subject = self.subject(request.method(), request.url());
+        let _held = self.permit(None).await;
         let pool = ConnectionPool::Calls;
         let response = self.transport.send(pool, request, &self.context, &subject).await?;
-        Ok(challenges(response.headers()))
+        match response.status() {
+            StatusCode::OK | StatusCode::UNAUTHORIZED => Ok(challenges(response.headers())),
+            _ => Err(self.rejected(response, &subject, Operation::Read, None).await.error),
+        }
     }
 
-    /// The user of this repository for another API; `None` without a password, or if the API's
-    /// host may not belong to the registry.
+    /// The user of this repository for another API; `None` for an anonymous client.
+    ///
+    /// # Errors
+    /// [`Kind::Unauthorized`] if the credentials of the repository cannot be used there.
     pub(crate) async fn user_at(
         &self,
         api: &Url,

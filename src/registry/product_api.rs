@@ -103,8 +103,15 @@ pub(crate) struct RegistryProduct {
 
 impl RegistryProduct {
     /// The product that the registry runs; `None` for one without an API that lists repositories.
+    ///
+    /// # Errors
+    /// If the registry does not respond, or cannot now.
     pub(crate) async fn of(registry: &Registry) -> Result<Option<Self>> {
-        let offered = registry.context.retry(|| registry.challenges()).await?;
+        let offered = match registry.context.retry(|| registry.challenges()).await {
+            // nothing tells the product
+            Err(error) if is_refusal(&error) => return Ok(None),
+            offered => offered?,
+        };
         let bearer = offered.iter().filter(|challenge| challenge.scheme == "bearer");
         let mut realms = bearer.filter_map(|challenge| Url::parse(challenge.param("realm")?).ok());
         Ok(realms.find_map(|realm| Self::with_token_service(&realm)))
@@ -120,51 +127,59 @@ impl RegistryProduct {
         })
     }
 
-    /// The repositories of the registry, at least those of the namespace.
+    /// The repositories of the registry, at least those of the namespace; the refusal if the API does not
+    /// list them for this user.
     ///
     /// # Errors
-    /// Those of [`is_refusal`] if the API does not list them.
+    /// If a list begins and then breaks off, and those of the connection.
     pub(crate) async fn list(
         &self,
         registry: &Registry,
         namespace: &Repository,
-    ) -> Result<Vec<Repository>> {
-        let user = registry.user_at(&self.root, namespace).await?;
+    ) -> Result<Result<Vec<Repository>, Refusal>> {
+        let user = match registry.user_at(&self.root, namespace).await {
+            Err(error) if is_refusal(&error) => return Ok(Err(Refusal(error))),
+            user => user?,
+        };
         let login = user.map(|user| (self.api.login)(&user)).transpose()?;
-        let mut refusal: Option<Error> = None;
+        let mut refusal: Option<Refusal> = None;
         for list in (self.api.lists)(namespace.as_str()) {
             let url = self.root.join(&list).map_err(|error| {
                 Error::new(Kind::Protocol, format!("{} has no URL", self.api.name)).because(error)
             })?;
-            match self.pages(registry, &url, login.as_ref()).await {
-                Err(error) if is_refusal(&error) => {
+            match self.pages(registry, &url, login.as_ref()).await? {
+                Ok(repositories) => return Ok(Ok(repositories)),
+                Err(next) => {
                     // the refusal of a list that exists says more
-                    let is_missing = |error: &Error| error.kind() == Kind::NotFound;
-                    refusal = Some(refusal.filter(|first| !is_missing(first)).unwrap_or(error));
+                    let is_missing = |first: &Refusal| first.0.kind() == Kind::NotFound;
+                    refusal = Some(refusal.filter(|first| !is_missing(first)).unwrap_or(next));
                 }
-                result => return result,
             }
         }
         let none = || Error::new(Kind::NotFound, format!("{} has no list", self.api.name));
-        Err(refusal.unwrap_or_else(none))
+        Ok(Err(refusal.unwrap_or_else(|| Refusal(none()))))
     }
 
+    /// The repositories of a list. Only its first page can be a refusal.
     async fn pages(
         &self,
         registry: &Registry,
         list: &Url,
         login: Option<&(HeaderName, HeaderValue)>,
-    ) -> Result<Vec<Repository>> {
+    ) -> Result<Result<Vec<Repository>, Refusal>> {
         let mut repositories = Vec::new();
         for page in 1..=PAGES {
             let mut url = list.clone();
             url.set_query(Some(&format!("{}={PER_PAGE}&page={page}", self.api.page_size)));
             let fetch = || self.page(registry, &url, login);
-            let (names, has_next) = registry.context.retry(fetch).await?;
+            let (names, has_next) = match registry.context.retry(fetch).await {
+                Err(error) if page == 1 && is_refusal(&error) => return Ok(Err(Refusal(error))),
+                fetched => fetched?,
+            };
             repositories.extend(names.iter().filter_map(|name| name.parse().ok()));
             // a proxy can remove `Link`, and a server can have smaller pages
             if !has_next && names.len() < PER_PAGE {
-                return Ok(repositories);
+                return Ok(Ok(repositories));
             }
         }
         Err(too_many(registry))
@@ -190,8 +205,12 @@ impl RegistryProduct {
     }
 }
 
+/// The error of an API that the registry does not have, or does not offer to this user.
+#[derive(Debug)]
+pub(crate) struct Refusal(pub(crate) Error);
+
 /// Returns `true` if the registry does not have the API, or does not offer it to this user.
-pub(crate) fn is_refusal(error: &Error) -> bool {
+fn is_refusal(error: &Error) -> bool {
     use Kind::*;
     matches!(
         error.kind(),

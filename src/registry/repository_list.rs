@@ -15,7 +15,7 @@ use super::{
     errors::Operation,
     http::ApiRequest,
     paging::{linked_page, other_api},
-    product_api::{ProductApi, RegistryProduct, is_refusal},
+    product_api::{ProductApi, Refusal, RegistryProduct},
 };
 use crate::model::{Error, Kind, Repository, Result};
 
@@ -68,13 +68,13 @@ pub(crate) async fn list_repositories(
             error.hint("most registries list repositories only for some users: write each repository as an image of its own")
         });
     };
-    match product.list(registry, namespace).await {
+    match product.list(registry, namespace).await? {
+        Ok(listed) => Ok(listed),
         // administrators may read it
-        Err(refusal) if is_refusal(&refusal) => {
+        Err(Refusal(refusal)) => {
             let listed = catalog(registry, namespace).await;
             listed.map_err(|error| refused_twice(registry, product.api, &refusal, error))
         }
-        listed => listed,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Turns the images that a build uses into a configuration and its entries.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::copy::nearest;
 use crate::{
@@ -14,9 +14,6 @@ use crate::{
         Result, Tag,
     },
 };
-
-/// The name of the generated tables in errors.
-const GENERATED: &str = "the images that are used";
 
 /// The configuration of the destinations, and the entries to mirror.
 pub(crate) struct UsedImages {
@@ -72,8 +69,7 @@ impl UsedImages {
         let used = used_images(uses, platforms, &BTreeSet::from([&place.host]));
         let mut text = destination_toml(place);
         text.extend(used.iter().map(UsedImage::toml));
-        let parsed = Config::parse(GENERATED, &text, Path::new(""), &|_| None);
-        let mut config = parsed.map_err(ConfigError::into_error)?;
+        let mut config = Config::generated(text).map_err(ConfigError::into_error)?;
         if let Some(file) = file {
             config.registries = file.registries;
             let location = Location::from(place.host.clone());

@@ -91,6 +91,43 @@ fn credentials_in_a_variable_and_in_podmans_file_are_used() {
     }
 }
 
+#[test]
+fn an_identity_token_lists_the_repositories_of_harbor_at_catalog_and_not_at_its_api() {
+    let server = Scripted::plain(|request| {
+        let host = request.header("host").unwrap_or_default();
+        let realm = format!("Bearer realm=\"http://{host}/service/token\",service=\"harbor\"");
+        match (request.line.as_str(), request.header("authorization")) {
+            ("POST /service/token", _) if request.body.contains("refresh_token=renew") => {
+                reply(200, r#"{"token":"t"}"#)
+            }
+            // an anonymous client sees public repositories only
+            (line, None) if line.starts_with("GET /api/v2.0/projects/team/") => {
+                reply(200, r#"[{"name":"team/public"}]"#)
+            }
+            (line, Some("Bearer t")) if line.starts_with("GET /v2/_catalog") => {
+                reply(200, r#"{"repositories":["team/private","team/public"]}"#)
+            }
+            _ => (401, format!("www-authenticate: {realm}\r\n"), String::new()),
+        }
+    });
+    let host = server.address.to_string();
+    let home = tempfile::tempdir().unwrap();
+    let auth = json!({ "auth": STANDARD.encode("me:"), "identitytoken": "renew" });
+    let config = json!({ "auths": { host.as_str(): auth } });
+    fs::write(home.path().join("config.json"), config.to_string()).unwrap();
+    let images = format!(
+        "[[destination]]\nregistry = \"{ECR}\"\n[images]\n\"{host}/team/*\" = {{ tags = \"1\", at_most = 9 }}\n"
+    );
+    fs::write(home.path().join("mirror.toml"), images).unwrap();
+    let ended = run(&mut ecr_mirror_in(home.path(), &["images"]));
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    for name in ["team/private:1", "team/public:1"] {
+        assert!(ended.out.contains(name), "{name}: {ended:?}");
+    }
+    let asked = server.received();
+    assert!(asked.iter().all(|it| !it.line.contains("/api/")), "{asked:?}");
+}
+
 /// A SOCKS 5 proxy that connects every request to `target`. Returns its address and the hosts that
 /// clients asked for.
 fn socks(target: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {

@@ -476,6 +476,18 @@ async fn the_repositories_of_a_group_of_gitlab_are_listed_by_its_api() {
         assert!(text.contains(part), "{text}");
     }
     assert!(error.remedy().unwrap().contains("`read_api`"), "{error:?}");
+    // a registry that cannot answer now still has the API
+    registry.world.fault("status=503@upstream:GET/v2/*1");
+    let before = registry.world.sandbox.journal().len();
+    let listed = namespace(&registry, "docker/team", "me:token").await.unwrap();
+    assert_eq!(listed, "docker/team/app docker/team/private-x docker/team/web");
+    assert!(lists(&registry, before).iter().all(|path| path.starts_with("/api/v4/")));
+    // a list that breaks off is no refusal, also for an administrator
+    registry.world.fault("status=404@upstream:GET/repositories?per_page=100&page=2*1");
+    let before = registry.world.sandbox.journal().len();
+    let error = namespace(&registry, "docker", "admin:token").await.unwrap_err();
+    assert!(error.chain().join(": ").contains("404"), "{error:?}");
+    assert_eq!(lists(&registry, before).len(), 2);
     // a version without the API
     registry.world.fault("status=404@upstream:GET/api/v4");
     assert_eq!(namespace(&registry, "other", "admin:token").await.unwrap(), "other/app");

@@ -77,6 +77,35 @@ fn the_order_of_the_list_does_not_change_the_result() {
 }
 
 #[test]
+fn a_shorter_version_that_is_another_release_counts_for_newest() {
+    // a digest by its letter; `-` for none
+    for (keys, tags, expected) in [
+        ("newest = 3", "16- 16.4- 16.3- 16.2-", "16.4 16.3 16.2"),
+        ("newest = 3", "7- 7.4- 7.2- 7.4.1- 7.4.0- 7.2.6-", "7.4.1 7.4.0 7.2.6"),
+        ("newest = 4", "2.441- 2.440.1- 2.440- 2.439-", "2.441 2.440.1 2.440 2.439"),
+        // the versions outside of the range show it as well
+        ("newest = 3, semver = \"~2.440\"", "2.441- 2.440.1- 2.440- 2.439-", "2.440.1 2.440"),
+        ("newest = 3, semver = \"~7.4\"", "7- 7.4- 7.4.1- 7.2- 7.2.6-", "7.4.1"),
+        // a longer one outside of the range does not count in its place
+        ("newest = 3, exclude = [\"*.1\"]", "7.4- 7.4.1- 7.2- 7.2.6-", "7.4 7.2.6"),
+        ("newest = 4", "20240101- 20240101.1- 20240102- 2.0-", "2.0 20240102 20240101.1 20240101"),
+        ("newest = 5", "7a 7.4a 7.2b 7.4.1a 7.4.0c 7.2.6b", "7.4.1 7.4.0 7.2.6"),
+        ("newest = 3", "2.440a 2.440.1b 2.441c", "2.441 2.440.1 2.440"),
+        // the tag moved while it was listed, or another release has its name
+        ("newest = 3", "7.4d 7.4.1a 7.4.0c", "7.4.1 7.4.0 7.4"),
+        ("newest = 2", "16a 16.4-", "16.4"),
+    ] {
+        let tags = tags.split(' ').map(|tag| {
+            let (name, digest) = tag.split_at(tag.len() - 1);
+            let digest = (digest != "-").then(|| Digest::of(digest.as_bytes()));
+            Listed { digest, ..listed(name, "-") }
+        });
+        let selected = select(&selection(keys), &tags.collect::<Vec<_>>()).unwrap().0;
+        assert_eq!(selected.join(" "), expected, "{keys}");
+    }
+}
+
+#[test]
 fn a_tag_that_a_listing_has_twice_is_selected_once() {
     // a push between two pages moves a tag to the next page
     let selection = selection("newest = 2, at_least = 2");

@@ -72,11 +72,30 @@ fn an_image_of_a_report_is_found_in_its_file_and_line() {
         ("docker.io/library/redis:6", Some("more.toml:4")),
         ("docker.io/library/redis:7.4.1", Some("more.toml:2")),
         (&format!("docker.io/library/grafana@{digest}"), Some("more.toml:5")),
-        ("quay.io/a/b:2", None),
+        // a digest that the sandbox has in place of the pin, and a tag of no line
+        (&format!("docker.io/library/grafana@sha256:{}", "0".repeat(64)), Some("more.toml:5")),
+        ("quay.io/a/b:2", Some("images.txt:4")),
+        ("ghcr.io/a/b:1", None),
         ("quay.io/other:1", None),
     ] {
         assert_eq!(find(source).as_deref(), expected, "{source}");
     }
+}
+
+#[test]
+fn an_image_that_no_file_has_has_no_file_and_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("{HEAD}[images]\nnginx = \"1.27\"\n");
+    fs::write(directory.path().join("mirror.toml"), &text).unwrap();
+    let variable = Config::load(&["env:CONFIG"], &|_| Some(text.clone())).unwrap();
+    let generated = Config::generated(text.clone()).unwrap();
+    let file = load(&directory, &["mirror.toml"]).unwrap();
+    for (config, has_file) in [(variable, false), (generated, false), (file, true)] {
+        let written = config.written_at("library/nginx", "docker.io/library/nginx:1.27");
+        assert_eq!(written.is_some(), has_file, "{:?}", config.file_names);
+    }
+    let names = ["standard input", "env:CONFIG", "the images that are used", "mirror.toml"];
+    assert_eq!(names.map(is_file_name), [false, false, false, true]);
 }
 
 #[test]

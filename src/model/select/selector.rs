@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::Write as _,
     time::SystemTime,
 };
@@ -11,9 +11,9 @@ use super::{
     range::Named,
     reason::SkippedTag,
     selection::{Listed, Selection, SortKey},
-    version::{Pre, Version},
+    version::{Pre, Version, VersionSpelling},
 };
-use crate::model::{Error, Kind, Result, Tag};
+use crate::model::{Digest, Error, Kind, Result, Tag};
 
 /// A tag that can still be selected.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Selector<'a> {
     without_time: usize,
     /// The number of skipped tags by reason and its fix.
     skipped: BTreeMap<(String, &'static str), usize>,
+    /// The releases of skipped tags, if `newest` counts versions.
+    skipped_releases: Vec<Version>,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,8 @@ pub struct SelectedTags {
 impl<'a> Selector<'a> {
     pub fn new(selection: &'a Selection, now: SystemTime) -> Self {
         let (candidates, skipped) = (Vec::new(), BTreeMap::new());
-        Self { selection, now, candidates, listed: 0, without_time: 0, skipped }
+        let skipped_releases = Vec::new();
+        Self { selection, now, candidates, listed: 0, without_time: 0, skipped, skipped_releases }
     }
 
     pub(crate) fn selection(&self) -> &'a Selection {
@@ -67,6 +70,8 @@ impl<'a> Selector<'a> {
             Err(skipped) => {
                 self.without_time += usize::from(skipped == SkippedTag::NoTime);
                 *self.skipped.entry(skipped.summary()).or_default() += 1;
+                let version = || Version::parse(listed.tag.as_str());
+                self.skipped_releases.extend(self.counts_versions().then(version).flatten());
                 Some(skipped)
             }
         }
@@ -76,7 +81,8 @@ impl<'a> Selector<'a> {
     /// between two pages moves tags to the next page.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] if fewer than `at_least` tags match, tags without a push time included.
+    /// [`Kind::NotFound`] if fewer than `at_least` tags match, floating tags and tags without a push time
+    /// included.
     pub fn finish(mut self) -> Result<SelectedTags> {
         self.candidates.sort_by(|one, other| one.listed.tag.cmp(&other.listed.tag));
         let listed = self.candidates.len();
@@ -89,10 +95,10 @@ impl<'a> Selector<'a> {
             is_same
         });
         self.listed -= listed - self.candidates.len();
-        let floating = self.remove_floating();
         if self.candidates.len() + self.without_time < self.selection.at_least {
             return Err(self.too_few());
         }
+        let floating = self.remove_floating();
         let mut candidates = self.candidates;
         candidates.sort_by(|one, other| newest_first(self.selection.by, one, other));
         let kept = self.selection.newest.unwrap_or(usize::MAX).min(candidates.len());
@@ -105,26 +111,58 @@ impl<'a> Selector<'a> {
         })
     }
 
-    /// Removes the tags that are names of a newer version, like `1.27` beside `1.27.3`, if the newest
+    /// Returns `true` if the selection keeps the newest versions.
+    fn counts_versions(&self) -> bool {
+        self.selection.newest.is_some() && self.selection.by == SortKey::Version
+    }
+
+    /// Removes the tags that are names of a longer version, like `1.27` beside `1.27.3`, if the newest
     /// versions are selected.
+    ///
+    /// A longer version can also be another release: `2.440.1` of Jenkins continues the weekly `2.440`.
+    /// Digests tell. Without them, a tag is a name if it has fewer numbers than every release: the weekly
+    /// `2.441` has as many as `2.440`.
     fn remove_floating(&mut self) -> Vec<Tag> {
-        if self.selection.newest.is_none() || self.selection.by != SortKey::Version {
+        if !self.counts_versions() {
             return Vec::new();
         }
-        let versions = self.candidates.iter().filter_map(|it| it.version.as_ref());
-        let shorter: HashSet<_> = versions.flat_map(Version::shorter).collect();
+        let mut longer: HashMap<VersionSpelling<'_>, Vec<Option<&Digest>>> = HashMap::new();
+        for Candidate { listed, version } in &self.candidates {
+            for shorter in version.iter().flat_map(Version::shorter) {
+                longer.entry(shorter).or_default().push(listed.digest.as_ref());
+            }
+        }
+        let shortest = self.shortest_releases();
         let is_floating = |it: &Candidate| {
             let version = it.version.as_ref().filter(|version| version.pre().is_none());
-            version.is_some_and(|version| shorter.contains(&version.spelling()))
+            let Some(spelling) = version.map(Version::spelling) else { return false };
+            let Some(longer) = longer.get(&spelling) else { return false };
+            match &it.listed.digest {
+                Some(own) if longer.iter().any(Option::is_some) => longer.contains(&Some(own)),
+                _ => shortest.get(&spelling.variant()).is_some_and(|it| spelling.length() < *it),
+            }
         };
         let floating: Vec<bool> = self.candidates.iter().map(is_floating).collect();
         let mut floating = floating.into_iter();
         let removed = self.candidates.extract_if(.., |_| floating.next() == Some(true));
-        let removed: Vec<Tag> = removed.map(|candidate| candidate.listed.tag).collect();
-        if !removed.is_empty() {
-            *self.skipped.entry(SkippedTag::Floating.summary()).or_default() += removed.len();
+        removed.map(|candidate| candidate.listed.tag).collect()
+    }
+
+    /// The fewest numbers of a release of each variant, also of skipped tags. Versions that a longer one
+    /// continues are not counted.
+    fn shortest_releases(&self) -> HashMap<(&str, &str, bool), usize> {
+        let candidates = self.candidates.iter().filter_map(|it| it.version.as_ref());
+        let versions = candidates.chain(&self.skipped_releases);
+        let releases: Vec<&Version> = versions.filter(|it| it.pre().is_none()).collect();
+        let continued: HashSet<_> = releases.iter().flat_map(|it| it.shorter()).collect();
+        let mut shortest = HashMap::new();
+        for release in releases.iter().map(|it| it.spelling()) {
+            if !continued.contains(&release) {
+                let least = shortest.entry(release.variant()).or_insert(usize::MAX);
+                *least = release.length().min(*least);
+            }
         }
-        removed
+        shortest
     }
 
     fn too_few(&self) -> Error {

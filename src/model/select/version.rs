@@ -26,6 +26,17 @@ pub(super) struct VersionSpelling<'a> {
     suffix: &'a str,
 }
 
+impl<'a> VersionSpelling<'a> {
+    /// The variant. Dates in one number are apart from other versions.
+    pub(super) fn variant(&self) -> (&'a str, &'a str, bool) {
+        (self.prefix, self.suffix, self.numbers[0] >= FIRST_DATE)
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.numbers.len()
+    }
+}
+
 /// A pre-release, like `rc.1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pre {

@@ -97,6 +97,25 @@ async fn a_foreign_token_service_receives_neither_password_nor_refresh_token() {
 }
 
 #[tokio::test]
+async fn an_api_that_cannot_use_the_credentials_is_not_asked_without_them() {
+    let basic = || ClientIdentity::Basic(UserPassword::new("u", "p"));
+    let own = "https://r.example.com/api/v2.0/";
+    for (identity, api, expected) in [
+        (basic(), own, Ok(true)),
+        (ClientIdentity::Anonymous, own, Ok(false)),
+        (ClientIdentity::Anonymous, "https://elsewhere.example/api/v4/", Ok(false)),
+        (basic(), "https://elsewhere.example/api/v4/", Err(Kind::Unauthorized)),
+        (ClientIdentity::Token("renew".into()), own, Err(Kind::Unauthorized)),
+        (ClientIdentity::Bearer("own".into()), own, Err(Kind::Unauthorized)),
+    ] {
+        let mut registry = authenticator("r.example.com", "https://r.example.com/", None);
+        registry.credentials = CredentialProvider::Fixed(identity);
+        let user = registry.user_at(&api.parse().unwrap(), &"a".parse().unwrap()).await;
+        assert_eq!(user.map(|it| it.is_some()).map_err(|it| it.kind()), expected, "{api}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_for_the_registry_itself_is_used_whatever_token_service_the_registry_names() {
     let mut registry = authenticator("r.example.com", "https://r.example.com/", None);
     registry.credentials = CredentialProvider::Fixed(ClientIdentity::Bearer("own".into()));
