@@ -118,7 +118,8 @@ pub(super) fn read_documents(
         }
         Err(error) => {
             let (line, problem) = line_and_problem(&error.to_string());
-            let problem = if text.contains("{{") { TEMPLATE.to_owned() } else { problem };
+            let is_template = ["{{", "{%"].iter().any(|mark| text.contains(mark));
+            let problem = if is_template { TEMPLATE.to_owned() } else { problem };
             reader.unreadable(line, problem);
             return Some(());
         }

@@ -160,6 +160,12 @@ fn a_run_writes_its_report_metrics_and_summary() {
     assert_eq!(column(&report, "outcome"), ["copied"]);
     assert!(read("metrics.prom").contains("ecr_mirror_images{outcome=\"copied\"} 1\n"));
     assert!(read("summary.md").contains("bootstrap"), "{}", read("summary.md"));
+    // an unresolved use fails the run whose images all succeed
+    write(home.path(), &[("Dockerfile", "FROM registry.k8s.io/pause:3.10\nFROM a:$V\n")]);
+    let open = run(home.path(), &[&fixed[..], &files].concat());
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!((open.status, &report["exit"]), (Some(1), &Value::from(1)), "{}", open.talk);
+    assert!(read("summary.md").contains("cannot expand `a:$V`"), "{}", read("summary.md"));
     write(home.path(), &[("Dockerfile", "FROM team.invalid/app:1\n")]);
     let mut failed = ecr_mirror_in(home.path(), &fixed);
     let failed = Ended::from(failed.env("GITHUB_ACTIONS", "true").output().unwrap());
