@@ -206,7 +206,7 @@ mod tests {
         assert!(first.ends_with("in 12.3 s, exit status 1"), "{first}");
         let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no {part} in\n{text}"));
         assert!(at("### Failed and drifted") < at("**drifted** `docker.io/library/fixed:1` → "));
-        assert!(at("### Not read") < at("- ``a:1: no `FROM` ``"), "{text}");
+        assert!(at("### Not read") < at("- `` a:1: no `FROM` ``"), "{text}");
         assert!(at("**drifted**") < at("<details><summary>Images: 3</summary>"));
         assert!(text.contains("\n  hint: check that the tag exists\n"), "{text}");
         assert!(!text.contains("library/alpine"), "images that are up to date are not listed");
