@@ -433,7 +433,7 @@ pub struct BootstrapArgs {
     #[arg(value_name = "PATH|-")]
     pub paths: Vec<PathBuf>,
     /// List every use with its file and line; send no request
-    #[arg(long, conflicts_with_all = ["forms", "offline_ok", "report", "metrics", "summary"])]
+    #[arg(long, conflicts_with_all = ["forms", "offline_ok", "report", "metrics", "metrics_format", "summary"])]
     pub list: bool,
     #[command(flatten)]
     pub output: OutputArgs,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::{BootstrapArgs, Global},
-    discover::{DiscoverOptions, FoundUses, Resolution, Use, files},
+    discover::{DiscoverOptions, FoundUses, Use, files},
     engine::{Options, WithoutSource},
     model::{Result, outcome::Report},
     output::{Screen, error},
@@ -30,9 +30,15 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
     if args.list {
         return list(global, screen, &args);
     }
-    let files = RunFiles::open("bootstrap", &args.output, Some(&args.metrics))?;
+    let mut files = RunFiles::open("bootstrap", &args.output, Some(&args.metrics))?;
+    let found = find(screen, &args);
+    if let Ok(found) = &found {
+        // before a file is written, also that of a failed run
+        forms.check_outputs(global, found)?;
+        files.notes = rows::unresolved(found);
+    }
     let run = async {
-        let found = find(screen, &args)?;
+        let found = found?;
         let into = IntoFile::plan(global, &args, &found.uses)?;
         let used = match into {
             Some(ref into) => &into.used,
@@ -40,7 +46,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
         };
         let forms = forms.check(global, used, &found)?;
         into.as_ref().map(|into| into.save(global, screen)).transpose()?;
-        rows::warn_of_unresolved(screen, &found);
+        files.notes.iter().for_each(|note| error::warn(screen, note));
         if args.write && global.sandbox.is_some() {
             error::warn(
                 screen,
@@ -54,15 +60,15 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
             images: ImagesToSync::Entries(used.entries.iter().collect()),
             options: Options { without_source, ..Options::default() },
         };
-        let (report, images) = mirror(global, screen, request, None).boxed().await?;
+        let (mut report, images) = mirror(global, screen, request, None).boxed().await?;
         annotate(screen, &used.config, &report);
         let lock = images.lock_file(&report);
-        let run = (report, lock);
-        let saved = files.save_report(&run.0);
-        let printed = forms.print_report(global, screen, &run.0, args.output.json);
-        let is_whole = forms.write(global, screen, &run) && !is_open(&args, &found);
-        let exit = with_saved(screen, with_saved(screen, run.0.exit, &printed), &saved);
-        Ok((run.0, with_failure(exit, !is_whole)))
+        let is_whole = forms.write(global, screen, &report, &lock);
+        report.exit = with_failure(report.exit, !is_whole || rows::is_open(&args, &found));
+        let saved = files.save_report(&report);
+        let printed = forms.print_report(global, screen, &report, args.output.json);
+        let exit = with_saved(screen, with_saved(screen, report.exit, &printed), &saved);
+        Ok((report, exit))
     };
     let result: Result<(Report, u8)> = run.boxed_local().await;
     files.finish(screen, result)
@@ -108,12 +114,5 @@ fn list(global: &Global, screen: &Screen, args: &BootstrapArgs) -> Result<u8> {
     let found = find(screen, args)?;
     IntoFile::plan(global, args, &found.uses)?.map(|into| into.save(global, screen)).transpose()?;
     rows::print(screen, &found, args.output.json)?;
-    Ok(u8::from(is_open(args, &found)))
-}
-
-/// Returns `true` if the exit status tells of a use without a reference, or of an unreadable file.
-fn is_open(args: &BootstrapArgs, found: &FoundUses) -> bool {
-    let is_known = |one: &Use| matches!(one.image, Resolution::Image(_));
-    let is_whole = found.uses.iter().all(is_known) && found.unreadable.is_empty();
-    !is_whole && !args.ignore_unresolved
+    Ok(u8::from(rows::is_open(args, &found)))
 }

@@ -33,6 +33,8 @@ pub(crate) struct RunFiles {
     report: Option<PathBuf>,
     metrics: Option<MetricsTarget>,
     summary: Option<SummaryFile>,
+    /// What the run could not read. The summary names it.
+    pub(crate) notes: Vec<String>,
     began: Instant,
 }
 
@@ -60,7 +62,8 @@ impl RunFiles {
         let report = output.report.clone();
         report.as_deref().map(|path| file::check_writable(path, "report")).transpose()?;
         let summary = output.summary.as_deref().map(SummaryFile::open).transpose()?.flatten();
-        Ok(Self { command, report, metrics, summary, began: Instant::now() })
+        let (notes, began) = (Vec::new(), Instant::now());
+        Ok(Self { command, report, metrics, summary, notes, began })
     }
 
     /// Saves the report to the file of `--report`. Called before stdout, which can block without end.
@@ -81,7 +84,7 @@ impl RunFiles {
         let seconds = report.map_or(seconds, |report| report.seconds);
         let metrics = self.metrics.map(|target| target.write(screen, report, exit, seconds));
         let text = |limit| match &result {
-            Ok((report, exit)) => summary::of_run(self.command, report, *exit, limit),
+            Ok((report, exit)) => summary::of_run(self.command, report, *exit, &self.notes, limit),
             Err(error) => summary::of_error(self.command, error, exit),
         };
         let summary = self.summary.map(|summary| summary.append(text));

@@ -69,6 +69,13 @@ impl FileFormat {
         Some(Self::Documents(kind))
     }
 
+    /// Returns `true` for a name that other files have too, like `dockerfile.go` or `Dockerfile.j2`.
+    pub(super) fn is_guess(path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let is_sure = ["dockerfile", "containerfile"].contains(&&*name);
+        !is_sure && !name.ends_with(".dockerfile")
+    }
+
     fn by_content(text: &str) -> Option<Self> {
         if text.trim_start_matches('\u{feff}').trim_start().starts_with(['{', '[', '-']) {
             return Some(Self::Documents(None));
@@ -111,7 +118,8 @@ pub(super) fn read_documents(
         }
         Err(error) => {
             let (line, problem) = line_and_problem(&error.to_string());
-            let problem = if text.contains("{{") { TEMPLATE.to_owned() } else { problem };
+            let is_template = ["{{", "{%"].iter().any(|mark| text.contains(mark));
+            let problem = if is_template { TEMPLATE.to_owned() } else { problem };
             reader.unreadable(line, problem);
             return Some(());
         }

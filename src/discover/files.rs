@@ -11,9 +11,9 @@ use std::{
 use ignore::WalkBuilder;
 
 use super::{
-    BuildFile, DiscoverOptions, FoundUses, Resolution, Unreadable, Use,
+    BuildFile, DiscoverOptions, FoundUses, Unreadable, Use,
     detect::{DocumentKind, FileFormat},
-    read,
+    read, read_below,
 };
 use crate::model::{Error, Kind, Result};
 
@@ -102,7 +102,7 @@ fn walk(
         let Some(format) = FileFormat::by_name(path).filter(|_| is_file) else { continue };
         let name = clean(path);
         let found = match read_walked(path) {
-            Ok(Some(text)) => read(&name, &text, &with_dot_env(path, options)),
+            Ok(Some(text)) => read_below(&name, &text, &with_dot_env(path, options)),
             Ok(None) => None,
             Err(_) if format == FileFormat::Documents(None) => None,
             Err(error) => Some(FoundUses {
@@ -142,8 +142,7 @@ fn clean(path: &Path) -> PathBuf {
     clean
 }
 
-/// Reads the Dockerfiles that other files build: with what these build them with, and with the
-/// defaults of their own arguments, because each can be built alone, too.
+/// Reads the Dockerfiles that other files build, with what these build them with.
 fn read_builds(
     builds: Vec<BuildFile>,
     options: &DiscoverOptions,
@@ -162,15 +161,11 @@ fn read_builds(
             }
         };
         let found = read(&name, &text, &build.options(options)).unwrap_or_default();
-        let without_args = BuildFile { build_args: BTreeMap::new(), ..build };
-        let alone = read(&name, &text, &without_args.options(options)).unwrap_or_default();
-        // an argument without a default has its value from the other file
-        let alone = alone.uses.into_iter().filter(|it| matches!(it.image, Resolution::Image(_)));
         let known = built.entry(name).or_default();
         known.has_target |= found.has_target;
-        known.add_new(found.uses.into_iter().chain(alone), found.unreadable);
+        known.add_new(found.uses, found.unreadable);
     }
-    // replaces the uses of every stage, without contexts
+    // replaces what the same file uses when it is built alone
     files.extend(built);
 }
 

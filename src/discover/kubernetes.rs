@@ -27,10 +27,10 @@ const WORKLOADS: [(&str, &[&str]); 9] = [
 /// Source: kubernetes-sigs/kustomize, `api/filters/imagetag/legacy.go`.
 const CHANGED_LISTS: [&str; 2] = ["containers", "initContainers"];
 
-/// The beginnings of the expressions that a chart has in the place of an image. Other programs have
-/// expressions in braces, too.
-const CHART_EXPRESSIONS: [&str; 7] =
-    [".", "$", "include ", "template ", "printf ", "tpl ", "default "];
+/// Words that only the expressions of a chart have. Other programs have expressions in braces, too.
+///
+/// Source: Helm documentation, "Built-in Objects", "Template Function List".
+const CHART_WORDS: [&str; 5] = [".Values", ".Chart", ".Release", "include ", "tpl "];
 
 /// Kinds whose texts are data, or descriptions of other kinds.
 const DATA: [&str; 4] = ["ConfigMap", "Secret", "CustomResourceDefinition", "Kustomization"];
@@ -120,8 +120,8 @@ fn template<'t>(reader: &FileReader<'t>, node: &Node) -> Option<&'t str> {
 
 fn is_chart_expression(reader: &FileReader<'_>, node: &Node) -> bool {
     let text = node.text().or_else(|| template(reader, node)).unwrap_or_default();
-    let mut expressions = text.split("{{").skip(1).map(|it| it.trim_start_matches(['-', ' ']));
-    expressions.any(|it| CHART_EXPRESSIONS.iter().any(|start| it.starts_with(start)))
+    let mut expressions = text.split("{{").skip(1).filter_map(|it| it.split("}}").next());
+    expressions.any(|it| CHART_WORDS.iter().any(|word| it.contains(word)))
 }
 
 fn add(reader: &mut FileReader<'_>, image: Option<&Node>, kind: UseKind, found: String) {

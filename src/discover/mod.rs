@@ -169,8 +169,17 @@ impl FoundUses {
 
 /// Reads one file. `None` if it has no known format.
 pub fn read(file: &Path, text: &str, options: &DiscoverOptions) -> Option<FoundUses> {
-    let mut reader = FileReader::new(file, text, options);
-    match FileFormat::of(file, text)? {
+    read_with(FileReader::new(file, text, options))
+}
+
+/// Reads one file below a directory. A Dockerfile that has only a similar name has no mistakes.
+fn read_below(file: &Path, text: &str, options: &DiscoverOptions) -> Option<FoundUses> {
+    let is_guess = FileFormat::is_guess(file);
+    read_with(FileReader { is_guess, ..FileReader::new(file, text, options) })
+}
+
+fn read_with(mut reader: FileReader<'_>) -> Option<FoundUses> {
+    match FileFormat::of(reader.file, reader.text)? {
         FileFormat::Dockerfile => dockerfile::read(&mut reader),
         FileFormat::Documents(kind) => detect::read_documents(&mut reader, kind)?,
     }
@@ -182,6 +191,8 @@ struct FileReader<'a> {
     file: &'a Path,
     text: &'a str,
     options: &'a DiscoverOptions,
+    /// A file that may be no Dockerfile, whatever its name says.
+    is_guess: bool,
     /// The places of the lines in the text.
     lines: Vec<usize>,
     found: FoundUses,
@@ -222,7 +233,7 @@ impl<'a> FileReader<'a> {
     fn new(file: &'a Path, text: &'a str, options: &'a DiscoverOptions) -> Self {
         let lines = text.match_indices('\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(lines).collect();
-        Self { file, text, options, lines, found: FoundUses::default() }
+        Self { file, text, options, is_guess: false, lines, found: FoundUses::default() }
     }
 
     /// The uses in file order, each once.

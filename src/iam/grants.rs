@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     config::{Cache, CacheTarget, Config, CredentialSource, DestinationConfig, Entry, Tags},
     model::{
-        Archived, Create, DestinationId, EcrHost, Repository,
+        Archived, Create, DestinationId, EcrHost, Platforms, Repository,
         ecr_settings::{AccountSettings, RepositoryRules},
     },
 };
@@ -19,6 +19,8 @@ pub(super) struct PushGrant {
     pub(super) account: AccountSettings,
     /// The repositories whose archived images are restored.
     pub(super) restored: BTreeSet<Repository>,
+    /// The repositories of images with `platforms`. The config of one without an index names its platform.
+    pub(super) filtered: BTreeSet<Repository>,
     /// Blobs may be mounted from one of the repositories into another, if the account allows it.
     pub(super) mounts: bool,
 }
@@ -90,23 +92,29 @@ pub(super) fn push(config: &Config, destination: EcrDestination<'_>) -> Option<P
     if only_warms {
         let rules = RepositoryRules { create: Create::Never, ..RepositoryRules::default() };
         let (account, repositories) = (config.account.clone(), Vec::new());
-        let restored = BTreeSet::new();
-        let push = PushGrant { registry, mounts: false, repositories, restored, rules, account };
+        let (restored, filtered) = (BTreeSet::new(), BTreeSet::new());
+        let mounts = false;
+        let push = PushGrant { registry, mounts, repositories, restored, filtered, rules, account };
         return (!push.account.is_empty()).then_some(push);
     }
     Some(PushGrant {
         registry,
         mounts: repositories.len() > 1 && config.account.blob_mounting != Some(false),
         repositories: repositories.into_iter().collect(),
-        restored: restored(entries, id),
+        restored: repositories_of(entries, id, |entry| entry.filter.archived == Archived::Restore),
+        filtered: repositories_of(entries, id, |entry| entry.filter.platforms != Platforms::All),
         rules: config.repositories.clone(),
         account: config.account.clone(),
     })
 }
 
-/// The repositories of a destination whose archived images are restored.
-fn restored(entries: &[Entry], id: DestinationId) -> BTreeSet<Repository> {
-    let entries = entries.iter().filter(|entry| entry.filter.archived == Archived::Restore);
+/// The repositories of a destination that these entries are mirrored to.
+fn repositories_of(
+    entries: &[Entry],
+    id: DestinationId,
+    is_one: impl Fn(&&Entry) -> bool,
+) -> BTreeSet<Repository> {
+    let entries = entries.iter().filter(is_one);
     let targets = entries.flat_map(|entry| &entry.mirrored);
     targets.filter(|it| it.destination == id).map(|it| it.repository.clone()).collect()
 }

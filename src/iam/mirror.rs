@@ -71,6 +71,10 @@ fn mirror(
         for repository in &push.restored {
             grants.add(&push.registry, repository.as_str(), &Actions::from([RESTORE]));
         }
+        // `bootstrap` reads the config of an image that it keeps
+        for repository in &push.filtered {
+            grants.add(&push.registry, repository.as_str(), &Actions::from([PULL[1]]));
+        }
     }
     for pull in pulls {
         if pull.tags != TagListingApi::Only {
@@ -175,10 +179,10 @@ fn purpose(actions: &Actions) -> String {
         return format!("{pull}{list}");
     }
     let create = if actions.contains(actions::CREATE) { "Create" } else { "" };
-    let mount = if actions.contains(PULL[1]) { "Mount" } else { "" };
+    let read = if actions.contains(PULL[1]) { "Read" } else { "" };
     let changes = actions::RECONCILE.iter().any(|action| actions.contains(action));
     let settle = if changes { "Settle" } else { "" };
-    format!("Push{create}{settle}{mount}")
+    format!("Push{create}{settle}{read}")
 }
 
 #[cfg(test)]

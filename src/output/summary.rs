@@ -21,8 +21,14 @@ const SHOWN: usize = 2_000;
 /// Bytes that are kept for the end of a section.
 const CLOSING: usize = 100;
 
-/// Summarizes a run of `command`, in at most `limit` bytes after the verdict.
-pub(crate) fn of_run(command: &str, report: &Report, exit: u8, limit: usize) -> String {
+/// Summarizes a run of `command` that could not read what the notes name, in at most `limit` bytes after the verdict.
+pub(crate) fn of_run(
+    command: &str,
+    report: &Report,
+    exit: u8,
+    notes: &[String],
+    limit: usize,
+) -> String {
     let totals = &report.totals;
     let verdict = match exit {
         129.. => "interrupted",
@@ -43,6 +49,7 @@ pub(crate) fn of_run(command: &str, report: &Report, exit: u8, limit: usize) -> 
     summary.list("### Failed and drifted", rows(problem).map(attention));
     let rest = &[Outcome::Deferred, Outcome::NotStarted, Outcome::Archived];
     summary.list("### Not mirrored", rows(rest).map(attention));
+    summary.list("### Not read", notes.iter().map(|note| item(&code(note), None)));
     let warned = report.images.iter().filter(|row| !row.warnings.is_empty());
     summary.list("### Warnings", warned.map(warnings));
     let done = &[Outcome::Copied, Outcome::Warmed, Outcome::Planned];
@@ -193,12 +200,13 @@ mod tests {
 
     #[test]
     fn the_first_line_is_the_verdict_and_failures_come_before_copies() {
-        let text = of_run("sync", &report(), 1, 1 << 20);
+        let text = of_run("sync", &report(), 1, &["a:1: no `FROM`".to_owned()], 1 << 20);
         let first = text.lines().next().unwrap();
         assert!(first.starts_with("**sync failed**: 1 copied"), "{first}");
         assert!(first.ends_with("in 12.3 s, exit status 1"), "{first}");
         let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no {part} in\n{text}"));
         assert!(at("### Failed and drifted") < at("**drifted** `docker.io/library/fixed:1` → "));
+        assert!(at("### Not read") < at("- `` a:1: no `FROM` ``"), "{text}");
         assert!(at("**drifted**") < at("<details><summary>Images: 3</summary>"));
         assert!(text.contains("\n  hint: check that the tag exists\n"), "{text}");
         assert!(!text.contains("library/alpine"), "images that are up to date are not listed");
@@ -229,7 +237,7 @@ mod tests {
         let failed = report.images[4].clone();
         report.images.extend(vec![failed; 10_000]);
         for limit in [0, 150, 400, 5_000, 100_000] {
-            let text = of_run("sync", &report, 1, limit);
+            let text = of_run("sync", &report, 1, &[], limit);
             let verdict = text.lines().next().unwrap().len();
             assert!(text.len() <= limit + verdict + 1, "{limit}: {}", text.len());
             assert_eq!(text.matches("<details>").count(), text.matches("</details>").count());

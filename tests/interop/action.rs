@@ -173,4 +173,8 @@ fn the_action_writes_outputs_and_a_summary_and_has_the_status_of_the_run() {
     assert_eq!(status, Some(1), "{written}");
     assert!(fs::read_to_string(&summary).unwrap().contains("private-app"));
     assert!(written.contains("\ncopied=0\nfailed=1\nexit-code=1\n"), "{written}");
+    fs::write(runner.path("mirror.toml"), "[[image]]\n").unwrap();
+    for command in ["sync", "bootstrap"] {
+        assert_eq!(run(command, ""), (Some(2), "exit-code=2\n".to_owned()), "{command}");
+    }
 }

@@ -93,16 +93,14 @@ fn an_unresolved_variable_is_exit_1_until_its_build_argument_is_given() {
 }
 
 #[test]
-fn a_dockerfile_that_another_file_builds_has_the_images_of_both_builds() {
+fn a_dockerfile_that_another_file_builds_has_the_images_of_that_build() {
     let home = tempfile::tempdir().unwrap();
     let compose = "services:\n  app:\n    build: {context: ., target: app, args: {V: \"22\"}}\n";
     let dockerfile = "ARG V=20\nARG OWN\nFROM node:$V AS app\nFROM golang:1\n";
     write(home.path(), &[("compose.yaml", compose), ("Dockerfile", dockerfile)]);
     let listed = run(home.path(), &["bootstrap", "--list", "--json"]);
     assert_eq!(listed.status, Some(0), "{} {}", listed.out, listed.talk);
-    let expected =
-        ["Dockerfile:3 docker.io/library/node:22", "Dockerfile:3 docker.io/library/node:20"];
-    assert_eq!(places(&listed.out), expected);
+    assert_eq!(places(&listed.out), ["Dockerfile:3 docker.io/library/node:22"]);
 }
 
 #[test]
@@ -119,6 +117,36 @@ fn a_malformed_dockerfile_is_named_with_its_line_and_is_exit_1() {
 }
 
 #[test]
+fn a_file_that_is_no_dockerfile_despite_its_name_has_no_mistakes_unless_it_is_named_or_built() {
+    let home = tempfile::tempdir().unwrap();
+    let files = [
+        ("dockerfile.go", "package main\n"),
+        ("dockerfile.py", "from pathlib import Path\n"),
+        ("Dockerfile.fragment", "RUN true\n"),
+        ("Containerfile.in", "FROM @BASE@ as x y\n"),
+        ("Dockerfile.j2", "{% if a %}\nFROM {{ base }}\n{% endif %}\n"),
+        ("Dockerfile.dev", "FROM alpine:3.20\n{{ more }}\n"),
+    ];
+    write(home.path(), &files);
+    let list = |path: &str| run(home.path(), &["bootstrap", "--list", "--json", path]);
+    let listed = list(".");
+    assert_eq!(listed.status, Some(0), "{}", listed.out);
+    assert_eq!(places(&listed.out), ["Dockerfile.dev:1 docker.io/library/alpine:3.20"]);
+    for (name, _) in files {
+        assert_eq!(list(name).status, Some(1), "{name}");
+    }
+    let compose = "services: {a: {build: {context: ., dockerfile: Dockerfile.j2}}}\n";
+    let own = [("compose.yaml", compose), ("x.Dockerfile", "FORM a\n"), ("b/Dockerfile", "")];
+    write(home.path(), &own);
+    let listed = list(".");
+    assert_eq!(listed.status, Some(1), "{}", listed.out);
+    let found: Value = serde_json::from_str(&listed.out).unwrap();
+    let files = found["unreadable"].as_array().unwrap().iter();
+    let files: Vec<_> = files.map(|one| one["file"].as_str().unwrap()).collect();
+    assert_eq!(files, ["Dockerfile.j2", "b/Dockerfile", "x.Dockerfile"], "{found}");
+}
+
+#[test]
 fn a_run_writes_its_report_metrics_and_summary() {
     let home = tempfile::tempdir().unwrap();
     write(home.path(), &[("Dockerfile", "FROM registry.k8s.io/pause:3.10\n")]);
@@ -132,6 +160,12 @@ fn a_run_writes_its_report_metrics_and_summary() {
     assert_eq!(column(&report, "outcome"), ["copied"]);
     assert!(read("metrics.prom").contains("ecr_mirror_images{outcome=\"copied\"} 1\n"));
     assert!(read("summary.md").contains("bootstrap"), "{}", read("summary.md"));
+    // an unresolved use fails the run whose images all succeed
+    write(home.path(), &[("Dockerfile", "FROM registry.k8s.io/pause:3.10\nFROM a:$V\n")]);
+    let open = run(home.path(), &[&fixed[..], &files].concat());
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!((open.status, &report["exit"]), (Some(1), &Value::from(1)), "{}", open.talk);
+    assert!(read("summary.md").contains("cannot expand `a:$V`"), "{}", read("summary.md"));
     write(home.path(), &[("Dockerfile", "FROM team.invalid/app:1\n")]);
     let mut failed = ecr_mirror_in(home.path(), &fixed);
     let failed = Ended::from(failed.env("GITHUB_ACTIONS", "true").output().unwrap());

@@ -170,6 +170,9 @@ fn a_command_line_whose_outputs_mix_is_refused_before_any_request() {
         ("--emit env --emit map", "prints env and map on stdout"),
         ("--emit map --json", "both write to stdout"),
         ("--emit map=a --emit env=./a", "twice"),
+        ("--emit env=out --report ./out", "`--emit` and `--report` name `./out`"),
+        ("--metrics out --summary out", "`--metrics` and `--summary` name `out`"),
+        ("--list --metrics-format emf", "cannot be used with"),
         ("--write -", "cannot edit standard input"),
         ("--emit registry-mirrors", "accepts no path"),
         ("--emit policy", "`bootstrap --emit` also has `build-args`"),
@@ -210,6 +213,10 @@ fn a_form_overwrites_neither_its_input_nor_a_configuration() {
         // FILE is not changed before the paths are known to be right
         "z.Dockerfile --emit map=missing/map.json --into into.toml",
         "z.Dockerfile --emit map=new.toml --into new.toml",
+        "z.Dockerfile --report mirror.toml",
+        "z.Dockerfile --metrics ./into.toml --into into.toml",
+        "z.Dockerfile --summary z.Dockerfile",
+        "compose.yaml --report link",
     ] {
         let ended = bootstrap(home, options);
         assert_eq!(ended.status, Some(2), "{options}: {}", ended.talk);
@@ -322,8 +329,9 @@ fn a_reference_that_a_form_cannot_express_is_named_and_the_exit_status_is_1() {
     let home = home.path();
     let text = "ARG BASE=registry.k8s.io/pause:3.10\nFROM $BASE\nFROM alpine:3.20\n";
     write(home, &[("Dockerfile", text)]);
-    let ended = bootstrap(home, "--write");
+    let ended = bootstrap(home, "--write --report report.json");
     assert_eq!(ended.status, Some(1), "{}", ended.talk);
+    assert_eq!(json(&read(home, "report.json"))["exit"], 1);
     assert!(ended.talk.contains("with digests of the sandbox's own images"), "{}", ended.talk);
     let reason = "registry.k8s.io/pause:3.10 at Dockerfile:2 is written with variables";
     assert!(ended.talk.contains(reason), "{}", ended.talk);

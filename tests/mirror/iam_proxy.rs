@@ -319,7 +319,10 @@ async fn a_warmed_and_a_restored_image_need_no_permission_outside_their_policy()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_image_needs_no_permission_outside_its_policy_and_none_for_its_time() {
-    let world = World::new().await.image("quay.io/team/app:1", AMD64);
+    let world = World::new().await;
+    let flat = "platforms = [\"linux/amd64\"]\nflatten = true";
+    let world = world.select("quay.io/team/app:1", flat);
+    world.upstream().image("quay.io/team/app:1").platforms(["linux/amd64", "linux/arm64"]).push();
     world.sync().await.assert_exit(0);
     world.fault("throttle=3600@upstream//quay.io/");
     let toml = world.toml();
@@ -329,7 +332,8 @@ async fn a_kept_image_needs_no_permission_outside_its_policy_and_none_for_its_ti
     let report = proxy.run_with(&toml, options).await;
     assert_eq!((report.exit, report.totals.kept), (0, 1), "{:?}", report.images);
     assert!(report.images[0].warnings[0].contains(", pushed at "), "{:?}", report.images);
-    proxy.assert_sufficient(&["ecr:DescribeImages"]);
+    assert_eq!(report.images[0].platforms, ["linux/amd64"]);
+    proxy.assert_sufficient(&["ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"]);
     proxy.enforce(policy.without_action("ecr:DescribeImages"));
     let report = proxy.run_with(&toml, options).await;
     assert_eq!((report.exit, report.totals.kept), (0, 1), "{:?}", report.images);

@@ -207,6 +207,8 @@ async fn an_image_without_an_index_is_kept_only_for_its_platform() {
     other.assert_exit(1).assert_all(Outcome::Failed);
     let warning = &other.row("team/app").warnings[0];
     assert!(warning.contains("no image for linux/arm64 (available: linux/amd64)"), "{warning}");
+    let warn = keys("linux/arm64") + "\nmissing_platform = \"warn\"";
+    offline_with(&mut world, APP, &warn, "status=503").await.assert_exit(1);
     // the destination does not serve the config
     world.sandbox.faults().clear();
     world.fault("status=403@ecr:GET/blobs/");
@@ -228,6 +230,8 @@ async fn an_image_without_the_wanted_platforms_is_not_kept() {
     run.assert_exit(1).assert_all(Outcome::Failed);
     let warning = &run.row("team/app").warnings[0];
     assert!(warning.contains("no image for linux/arm64 (available: linux/amd64)"), "{warning}");
+    let warn = format!("{other}\nmissing_platform = \"warn\"");
+    offline_with(&mut world, APP, &warn, "status=503").await.assert_exit(1);
     let both = "platforms = [\"linux/amd64\", \"linux/arm64\"]\nmissing_platform = \"warn\"";
     let run = offline_with(&mut world, APP, both, "status=503").await;
     run.assert_exit(0).assert_all(Outcome::Kept);

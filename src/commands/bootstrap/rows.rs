@@ -1,6 +1,7 @@
 //! Prints the uses, each in a row.
 
 use crate::{
+    cli::BootstrapArgs,
     discover::{FoundUses, Resolution, Unreadable, Use},
     model::Result,
     output::{
@@ -20,14 +21,14 @@ pub(super) fn print(screen: &Screen, found: &FoundUses, as_json: bool) -> Result
     Ok(())
 }
 
-/// Warns of the images that are not mirrored, because their references are not known.
-pub(super) fn warn_of_unresolved(screen: &Screen, found: &FoundUses) {
-    for row in found.uses.iter().map(row).filter(|row| row.reference.is_none()) {
+/// The images that are not mirrored, because their references are not known, and the unreadable files.
+pub(super) fn unresolved(found: &FoundUses) -> Vec<String> {
+    let rows = found.uses.iter().map(row).filter(|row| row.reference.is_none());
+    let rows = rows.map(|row| {
         let advice = row.advice().unwrap_or_default();
-        let place = format!("{}:{}", row.file, row.line);
-        error::warn(screen, &format!("{place}: `{}` is not mirrored: {advice}", row.written));
-    }
-    found.unreadable.iter().for_each(|one| error::warn(screen, &one.to_string()));
+        format!("{}:{}: `{}` is not mirrored: {advice}", row.file, row.line, row.written)
+    });
+    rows.chain(found.unreadable.iter().map(ToString::to_string)).collect()
 }
 
 fn row(one: &Use) -> UseRow {
@@ -52,4 +53,11 @@ fn row(one: &Use) -> UseRow {
 fn unreadable_row(one: &Unreadable) -> UnreadableRow {
     let (file, problem) = (one.file.display().to_string(), one.problem.clone());
     UnreadableRow { file, line: one.line, problem }
+}
+
+/// Returns `true` if the exit status counts a use without a reference, or an unreadable file.
+pub(super) fn is_open(args: &BootstrapArgs, found: &FoundUses) -> bool {
+    let is_known = |one: &Use| matches!(one.image, Resolution::Image(_));
+    let is_whole = found.uses.iter().all(is_known) && found.unreadable.is_empty();
+    !is_whole && !args.ignore_unresolved
 }

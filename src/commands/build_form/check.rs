@@ -1,7 +1,7 @@
 //! Checks the forms and the edits of Dockerfiles before a run. Changes nothing.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf, absolute},
 };
@@ -25,6 +25,8 @@ pub(in crate::commands) struct BuildForms<'a> {
     edits_dockerfiles: bool,
     destination: Option<&'a str>,
     into: Option<&'a Path>,
+    /// The other files of the run, by their options.
+    outputs: [(&'static str, Option<&'a Path>); 3],
 }
 
 impl<'a> BuildForms<'a> {
@@ -53,19 +55,49 @@ impl<'a> BuildForms<'a> {
                 return wrong(problem, "write `--emit FORM=FILE` for all forms but one");
             }
         }
-        let mut paths = HashSet::new();
-        for path in targets.iter().filter_map(|target| target.path.as_deref()) {
-            if !paths.insert(real(path)) {
-                let problem = format!("`--emit` names `{}` twice", path.display());
-                return wrong(problem, "name a file for each form");
-            }
+        let summary = args.output.summary.as_deref().filter(|path| *path != Path::new("auto"));
+        let outputs = [
+            ("--report", args.output.report.as_deref()),
+            ("--metrics", args.metrics.metrics.as_deref().filter(|path| *path != Path::new("-"))),
+            ("--summary", summary),
+        ];
+        let forms = targets.iter().map(|target| ("--emit", target.path.as_deref()));
+        let mut paths = HashMap::new();
+        for (option, path) in forms.chain(outputs) {
+            let Some(path) = path.filter(|path| !is_special(path)) else { continue };
+            let problem = match paths.insert(real(path), option) {
+                None => continue,
+                Some(other) if other == option => {
+                    format!("`{option}` names `{}` twice", path.display())
+                }
+                Some(other) => format!("`{other}` and `{option}` name `{}`", path.display()),
+            };
+            return wrong(problem, "name a file for each of them");
         }
         if args.write && args.paths.iter().any(|path| path == Path::new("-")) {
             let problem = "`--write` cannot edit standard input".to_owned();
             return wrong(problem, "name the files, or remove `--write`");
         }
         let (destination, into) = (args.destination.as_deref(), args.into.as_deref());
-        Ok(Self { targets, edits_dockerfiles: args.write, destination, into })
+        Ok(Self { targets, edits_dockerfiles: args.write, destination, into, outputs })
+    }
+
+    /// Checks before any change that the report, the metrics and the summary replace no input.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] for a configuration, and for a file whose images are mirrored.
+    pub(in crate::commands) fn check_outputs(
+        &self,
+        global: &Global,
+        found: &FoundUses,
+    ) -> Result<()> {
+        let used = found.uses.iter().map(|one| &one.place.file);
+        let used = used.chain(found.unreadable.iter().map(|one| &one.file));
+        let inputs = Inputs::new(global, self.into, used);
+        let outputs = self.outputs.into_iter();
+        outputs
+            .filter_map(|(option, path)| Some((option, path?)))
+            .try_for_each(|(option, path)| inputs.check(option, path))
     }
 
     /// Checks before any change that the forms can be made and written, and the Dockerfiles edited.
@@ -80,39 +112,69 @@ impl<'a> BuildForms<'a> {
         used: &'a UsedImages,
         found: &FoundUses,
     ) -> Result<CheckedForms<'a>> {
-        let Self { targets, edits_dockerfiles, destination, into } = self;
+        let Self { targets, edits_dockerfiles, destination, into, .. } = self;
         if targets.is_empty() && !edits_dockerfiles {
             return Ok(CheckedForms { targets, edits_dockerfiles, mapping: None });
         }
         let mapping = UsedMapping::new(used, found, destination)?;
         let before = mapping.before();
-        let configuration = global.config_files();
-        let configuration = configuration.iter().map(PathBuf::as_path).chain(into);
-        let configuration: HashSet<PathBuf> = configuration.map(real).collect();
         // a form of an earlier run is replaced: its images are those of the mirror
         let is_input = |image: &Resolution| match image {
             Resolution::Image(source) => !used.is_at_destination(source),
             _ => true,
         };
-        let inputs = found.uses.iter().filter(|one| is_input(&one.image));
-        let inputs: HashSet<PathBuf> = inputs.map(|one| real(&one.place.file)).collect();
+        let used = found.uses.iter().filter(|one| is_input(&one.image));
+        let inputs = Inputs::new(global, into, used.map(|one| &one.place.file));
         for target in targets {
             let form = emit(target.form, &before)?;
             let Some(path) = &target.path else { continue };
-            for (files, meaning) in [
-                (&configuration, "a file of the configuration"),
-                (&inputs, "a file that uses the images"),
-            ] {
-                if files.contains(&real(path)) {
-                    return overwriting(target, path, meaning);
-                }
-            }
+            inputs.check(&format!("--emit {}", target.form), path)?;
             check_files(target, path, &form)?;
         }
         let edited = dockerfiles(&before).into_iter().filter(|_| edits_dockerfiles);
         edited.into_iter().try_for_each(|path| file::check_replaceable(path, DOCKERFILE))?;
         Ok(CheckedForms { targets, edits_dockerfiles, mapping: Some(mapping) })
     }
+}
+
+/// The files that a run reads, without symbolic links.
+struct Inputs {
+    configuration: HashSet<PathBuf>,
+    used: HashSet<PathBuf>,
+}
+
+impl Inputs {
+    fn new<'p>(
+        global: &Global,
+        into: Option<&Path>,
+        used: impl Iterator<Item = &'p PathBuf>,
+    ) -> Self {
+        let configuration = global.config_files();
+        let configuration = configuration.iter().map(PathBuf::as_path).chain(into);
+        Self {
+            configuration: configuration.map(real).collect(),
+            used: used.map(|path| real(path)).collect(),
+        }
+    }
+
+    fn check(&self, option: &str, path: &Path) -> Result<()> {
+        for (files, meaning) in [
+            (&self.configuration, "a file of the configuration"),
+            (&self.used, "a file that uses the images"),
+        ] {
+            if files.contains(&real(path)) {
+                let path = path.display();
+                let problem = format!("`{option}` would overwrite `{path}`, {meaning}");
+                return wrong(problem, "name another file");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns `true` for a device or a pipe, which several documents can share.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir())
 }
 
 /// Checks that the files of the form can be written to this path.
@@ -126,12 +188,6 @@ fn check_files(target: &EmitTarget, path: &Path, form: &EmittedForm) -> Result<(
 
 fn wrong<T>(problem: String, hint: &str) -> Result<T> {
     Err(Error::new(Kind::Configuration, problem).hint(hint.to_owned()))
-}
-
-fn overwriting<T>(target: &EmitTarget, path: &Path, meaning: &str) -> Result<T> {
-    let path = path.display();
-    let problem = format!("`--emit {}` would overwrite `{path}`, {meaning}", target.form);
-    wrong(problem, "name another file")
 }
 
 /// The path without symbolic links, also of a file that does not exist.

@@ -43,10 +43,10 @@ impl CheckedForms<'_> {
         &self,
         global: &Global,
         screen: &Screen,
-        run: &(Report, LockFile),
+        report: &Report,
+        lock: &LockFile,
     ) -> bool {
         let Some(mapping) = &self.mapping else { return true };
-        let (report, lock) = run;
         let mapping = mapping.after(report, lock);
         for MissingImage { source, is_sent, .. } in &mapping.missing {
             let problem = match is_sent {
@@ -55,7 +55,7 @@ impl CheckedForms<'_> {
             };
             error::warn(screen, &format!("{source} is omitted: {problem}"));
         }
-        // the exit status of the run tells of an image that failed or is deferred
+        // the exit status of the run counts an image that failed or is deferred
         let is_told = |image: &MissingImage| image.is_sent && report.exit != 0;
         let mut is_whole = mapping.missing.iter().all(is_told);
         for target in self.targets {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::lines::{Instruction, Lines, Word};
 use super::{
     FileReader, FoundText, Resolution, build_platform,
+    detect::TEMPLATE,
     forms::UseKind,
     variables::{Expansion, ExpansionRules, expand},
 };
@@ -26,11 +27,14 @@ pub(super) fn read(reader: &mut FileReader<'_>) {
             return reader.unreadable(line, problem);
         }
     };
+    let stages = stages(&lines);
+    if reader.is_guess && stages.is_empty() {
+        return;
+    }
     add_syntax(reader, &lines);
-    if let Some((at, problem)) = mistake(reader, &lines) {
+    if let Some((at, problem)) = mistake(reader, &lines).filter(|_| !reader.is_guess) {
         reader.unreadable(reader.line(at), problem);
     }
-    let stages = stages(&lines);
     let reached = reached(reader, &lines, &stages);
     let platforms = match &reader.options.platforms[..] {
         [] => vec![build_platform()],
@@ -90,8 +94,8 @@ const INSTRUCTIONS: [&str; 18] = [
     "WORKDIR",
 ];
 
-/// The first instruction that stops every build: its place and the problem. `None` for a file that
-/// another frontend reads.
+/// The first instruction that stops every build: its place and the problem. Another frontend may have
+/// other instructions.
 fn mistake(reader: &FileReader<'_>, lines: &Lines) -> Option<(usize, String)> {
     let argument = reader.options.build_args.get("BUILDKIT_SYNTAX");
     let frontend = argument.or(lines.syntax.as_ref().map(|(image, _)| image));
@@ -100,27 +104,25 @@ fn mistake(reader: &FileReader<'_>, lines: &Lines) -> Option<(usize, String)> {
         let name = image.as_ref().ok().and_then(|it| it.repository.as_str().rsplit('/').next());
         name.is_none_or(|name| matches!(name, "dockerfile" | "dockerfile-upstream"))
     };
-    if !frontend.is_none_or(is_dockerfile) {
-        return None;
-    }
+    let is_other = !frontend.is_none_or(is_dockerfile);
     let mut has_stage = false;
     for instruction in &lines.instructions {
         let words = instruction.words(lines.escape);
         let Some((verb, rest)) = words.split_first() else { continue };
         let name = verb.text.to_ascii_uppercase();
-        let problem = match (name.as_str(), flags(rest).1) {
+        let rest = flags(rest).1;
+        let problem = match (name.as_str(), rest) {
+            ("FROM", _) if base_and_name(rest).is_some() => {
+                has_stage = true;
+                continue;
+            }
+            _ if is_other && name != "FROM" => continue,
             ("FROM", []) => {
                 "`FROM` names no image: write `FROM IMAGE`, or `FROM scratch`".to_owned()
             }
-            ("FROM", [_]) => {
-                has_stage = true;
-                continue;
-            }
-            ("FROM", [_, by, _]) if by.text.eq_ignore_ascii_case("AS") => {
-                has_stage = true;
-                continue;
-            }
+            ("FROM", _) if rest.iter().any(is_template) => TEMPLATE.to_owned(),
             ("FROM", _) => "`FROM` has other words than `IMAGE [AS NAME]`".to_owned(),
+            (name, _) if !INSTRUCTIONS.contains(&name) && is_template(verb) => TEMPLATE.to_owned(),
             (name, _) if !INSTRUCTIONS.contains(&name) => {
                 format!("`{}` is not an instruction of a Dockerfile", verb.text)
             }
@@ -130,7 +132,22 @@ fn mistake(reader: &FileReader<'_>, lines: &Lines) -> Option<(usize, String)> {
         };
         return Some((verb.start, problem));
     }
-    (!has_stage).then(|| (0, "the Dockerfile has no `FROM`".to_owned()))
+    (!has_stage && !is_other).then(|| (0, "the Dockerfile has no `FROM`".to_owned()))
+}
+
+/// The image of a FROM, and the name of its stage. `None` if BuildKit refuses these words.
+fn base_and_name<'a>(words: &[Word<'a>]) -> Option<(Word<'a>, Option<&'a str>)> {
+    let (base, name) = match words {
+        [base] => (base, None),
+        [base, by, name] if by.text.eq_ignore_ascii_case("AS") => (base, Some(name.text)),
+        _ => return None,
+    };
+    (!is_template(base)).then_some((*base, name))
+}
+
+/// Returns `true` for a word of Go's templates, or of Jinja's.
+fn is_template(word: &Word<'_>) -> bool {
+    word.text.contains("{{") || word.text.contains("{%")
 }
 
 /// Adds the image of `# syntax=`. The build argument `BUILDKIT_SYNTAX` replaces it.
@@ -174,14 +191,11 @@ fn stages(lines: &Lines) -> Vec<Stage<'_>> {
             last.body.end = index;
         }
         let (flags, rest) = flags(&words[1..]);
-        let Some(base) = rest.first() else { continue };
+        let Some((base, name)) = base_and_name(rest) else { continue };
         let platform = flags.iter().find_map(|flag| flag.text.strip_prefix("--platform="));
-        let name = match rest {
-            [_, by, name] if by.text.eq_ignore_ascii_case("AS") => Some(name.text.to_lowercase()),
-            _ => None,
-        };
+        let name = name.map(str::to_lowercase);
         let body = index + 1..index + 1;
-        stages.push(Stage { name, platform, base: *base, body });
+        stages.push(Stage { name, platform, base, body });
     }
     stages
 }

@@ -107,21 +107,24 @@ fn spellings(reference: &Reference) -> BTreeSet<String> {
 fn of_spellings(mapping: &ImageMapping, omitted: &mut Vec<OmittedImage>) -> Vec<KustomizeImage> {
     let mut names: BTreeMap<String, Vec<&MappedImage>> = BTreeMap::new();
     for (image, place) in uses(mapping) {
-        match place.kind {
-            UseKind::Kubernetes => {}
-            UseKind::KubernetesOther => {
-                let reason = format!(
-                    "at {} is not changed by Kustomize, outside of `containers` and `initContainers`",
-                    place.place()
-                );
-                omitted.push(image.omitted(reason));
-                continue;
-            }
-            _ => continue,
+        if place.kind != UseKind::Kubernetes {
+            continue;
         }
         let images = names.entry(name_of(&place.spelling.expanded()).to_owned()).or_default();
         if !images.iter().any(|other| other.source == image.source) {
             images.push(image);
+        }
+    }
+    for (image, place) in uses(mapping) {
+        // one that is in a list of containers, too, is in an entry, or omitted below
+        let others = names.get(name_of(&place.spelling.expanded()));
+        let is_in_list = others.is_some_and(|all| all.iter().any(|it| it.source == image.source));
+        if place.kind == UseKind::KubernetesOther && !is_in_list {
+            let reason = format!(
+                "at {} is not changed by Kustomize, outside of `containers` and `initContainers`",
+                place.place()
+            );
+            omitted.push(image.omitted(reason));
         }
     }
     let is_kubernetes = |(_, place): &(&MissingImage, &ImageUse)| place.kind == UseKind::Kubernetes;

@@ -434,6 +434,8 @@ fn kustomize_omits_the_images_that_it_does_not_change() {
     let mut mapping = uses(vec![
         field("quay.io/a/b:1", "m/a/b:1"),
         used("redis:7", "m/library/redis:7", UseKind::Kubernetes, spelled("redis:7")),
+        // the same image in a volume
+        field("redis:7", "m/library/redis:7"),
     ]);
     mapping.missing.push(missing("redis:6", UseKind::KubernetesOther, spelled("redis:6")));
     let form = emitted(BuildForm::Kustomize, &mapping);

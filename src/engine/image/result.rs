@@ -165,20 +165,20 @@ async fn usable_image<S: Source, D: Destination>(
         let problem = format!("the tag has another image than the pinned one: {digest}");
         return Err(Error::new(Kind::NotFound, problem));
     }
+    let check = |available: &[Platform]| {
+        let wanted = available.iter().filter(|it| filter.platforms.matches(it));
+        filter::check_platforms(filter, &wanted.cloned().collect::<Vec<_>>(), available)
+    };
     let (mut platforms, mut warning) = (Vec::new(), None);
     if let Some(index) = &index {
         platforms = platforms_at_destination(repository, reader, index).await?;
-        warning = filter::check_platforms(filter, &platforms, &platforms)?;
+        warning = check(&platforms)?;
     } else if let Some(image) =
         image.filter(|it| filter.platforms != Platforms::All && it.config.is_image_config())
     {
         match repository.destination().platform(&repository.repository, &image.config).await {
             Ok(Some(platform)) => {
-                warning = filter::check_platforms(
-                    filter,
-                    slice::from_ref(&platform),
-                    slice::from_ref(&platform),
-                )?;
+                warning = check(slice::from_ref(&platform))?;
                 platforms.push(platform);
             }
             Ok(None) => warning = Some(filter::check_unknown_platform(filter)?),

@@ -24,6 +24,7 @@ fn push(host: &str, repositories: &[&str], create: Create) -> PushGrant {
         rules: RepositoryRules { create, ..RepositoryRules::default() },
         account: AccountSettings::default(),
         restored: BTreeSet::new(),
+        filtered: BTreeSet::new(),
         mounts: false,
     }
 }
@@ -99,7 +100,7 @@ fn create_mount_and_pull_are_granted_only_where_they_happen() {
                     "Resource": "*"
                 },
                 {
-                    "Sid": "PushCreateMount123456789012EuWest1",
+                    "Sid": "PushCreateRead123456789012EuWest1",
                     "Effect": "Allow",
                     "Action": [
                         "ecr:BatchCheckLayerAvailability",
@@ -239,6 +240,19 @@ fn restoring_is_granted_only_on_the_repositories_whose_images_are_restored() {
         restoring[0]["Resource"],
         json!(["arn:aws:ecr:eu-west-1:123456789012:repository/b"])
     );
+}
+
+#[test]
+fn the_config_of_an_image_is_readable_only_where_platforms_are_chosen() {
+    let filtered = names(&["b"]).into_iter().collect();
+    let push = PushGrant { filtered, ..push(EU, &["a", "b"], Create::Never) };
+    let document = mirror(&[push], &[], &[], &[], &NONE);
+    let statements = document["Statement"].as_array().unwrap();
+    let mut reading = statements.iter().filter(|it| it["Action"].to_string().contains(PULL[1]));
+    let statement = reading.next().unwrap();
+    assert_eq!(statement["Sid"], "PushRead123456789012EuWest1");
+    let arn = "arn:aws:ecr:eu-west-1:123456789012:repository/b";
+    assert_eq!((&statement["Resource"], reading.next()), (&json!([arn]), None));
 }
 
 #[test]
