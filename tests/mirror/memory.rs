@@ -144,7 +144,7 @@ async fn peak_of_plan(images: usize) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_takes_at_most_two_kibibytes_more_for_each_image_of_its_list() {
+async fn a_run_takes_at_most_three_kibibytes_more_for_each_image_of_its_list() {
     let (few, many) = (peak_of_plan(500).await, peak_of_plan(1_500).await);
-    assert!(many.saturating_sub(few) <= 2 * 1_000, "{few} KiB, then {many} KiB");
+    assert!(many.saturating_sub(few) <= 3 * 1_000, "{few} KiB, then {many} KiB");
 }
