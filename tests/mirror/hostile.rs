@@ -32,8 +32,8 @@ use super::{
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Bytes that buffers between the two processes hold in addition to the bytes that the program
-/// reads.
-const BUFFERS: u64 = 16 << 20;
+/// reads. Linux lets the receive buffer of a slow reader grow to 32 MiB (tcp(7), `tcp_rmem`).
+const BUFFERS: u64 = 64 << 20;
 
 const MEBI: u64 = 1 << 20;
 
