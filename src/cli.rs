@@ -432,6 +432,9 @@ pub struct BootstrapArgs {
     /// standard input [default: the working directory]
     #[arg(value_name = "PATH|-")]
     pub paths: Vec<PathBuf>,
+    /// Also mirror the scanner that BuildKit pulls for an SBOM, as in `docker buildx build --sbom`
+    #[arg(long)]
+    pub sbom: bool,
     /// List every use with its file and line; send no request
     #[arg(long, conflicts_with_all = ["forms", "offline_ok", "report", "metrics", "metrics_format", "summary"])]
     pub list: bool,

@@ -84,7 +84,8 @@ fn find(screen: &Screen, args: &BootstrapArgs) -> Result<FoundUses> {
         environment,
         ..DiscoverOptions::default()
     };
-    let found = files::find(&args.paths, &options)?;
+    let mut found = files::find(&args.paths, &options)?;
+    found.uses.extend(args.sbom.then(Use::sbom_scanner));
     if found.uses.is_empty() && found.unreadable.is_empty() {
         let hint = "name a directory with a Dockerfile, a compose file or manifests";
         error::warn(screen, &format!("no file uses an image\nhint: {hint}"));

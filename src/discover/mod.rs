@@ -92,6 +92,20 @@ pub struct Use {
     pub is_maybe: bool,
 }
 
+impl Use {
+    /// BuildKit's scanner for SBOMs, which no file names. The option stands for the file.
+    ///
+    /// Source: <https://docs.docker.com/build/metadata/attestations/sbom/>, "SBOM generator"
+    pub(crate) fn sbom_scanner() -> Self {
+        const SCANNER: &str = "docker/buildkit-syft-scanner:stable-1";
+        let spelling = Spelling::literal(0, SCANNER);
+        let place = ImageUse { file: "--sbom".into(), line: 1, kind: UseKind::Other, spelling };
+        let image = Resolution::Image(SCANNER.parse().expect("it is a reference"));
+        let found = "SBOM scanner".to_owned();
+        Self { place, found, image, platform: None, is_maybe: false }
+    }
+}
+
 /// The image of a use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {

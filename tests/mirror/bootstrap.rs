@@ -179,6 +179,24 @@ fn a_run_writes_its_report_metrics_and_summary() {
 }
 
 #[test]
+fn the_scanner_of_sboms_is_mirrored_when_asked_for() {
+    const SCANNER: &str = "docker.io/docker/buildkit-syft-scanner:stable-1";
+    let home = tempfile::tempdir().unwrap();
+    write(home.path(), &[("Dockerfile", "FROM registry.k8s.io/pause:3.10\n")]);
+    let list = run(home.path(), &["bootstrap", "--list", "--json", "--sbom"]);
+    let expected = ["Dockerfile:1 registry.k8s.io/pause:3.10", &format!("--sbom:1 {SCANNER}")];
+    assert_eq!(places(&list.out), expected);
+    let to = format!("--to={REGISTRY}/m");
+    let emit = "--emit=source-policy=policy.json";
+    let ended = run(home.path(), &["bootstrap", "--sandbox=state", &to, "--sbom", emit, "--json"]);
+    assert_eq!(ended.status, Some(0), "{}", ended.talk);
+    let report: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(column(&report, "outcome"), ["copied", "copied"]);
+    let policy = fs::read_to_string(home.path().join("policy.json")).unwrap();
+    assert!(policy.contains(SCANNER), "{policy}");
+}
+
+#[test]
 fn standard_input_is_read_by_its_content() {
     let home = tempfile::tempdir().unwrap();
     let mut command = ecr_mirror_in(home.path(), &["bootstrap", "--list", "--json", "-"]);
