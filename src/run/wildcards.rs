@@ -14,8 +14,9 @@ const CONCURRENCY: usize = 4;
 /// The configuration with an entry for each repository of its wildcards.
 ///
 /// # Errors
-/// If a registry cannot list its repositories. [`Kind::Configuration`] if more repositories match than
-/// the configuration expects, or none.
+/// If a registry cannot list its repositories.
+/// [`Kind::Configuration`](crate::model::Kind::Configuration) if more repositories match than the
+/// configuration expects, or none.
 pub async fn expand(registries: &Registries, config: Config) -> Result<Config> {
     let mut places: Vec<_> =
         config.wildcards.iter().map(|it| (it.host.clone(), it.namespace.clone())).collect();
