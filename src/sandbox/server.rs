@@ -130,7 +130,10 @@ impl Server {
             connection.drop_now();
         } else {
             response = match fault::apply::replacement(&self.faults, &target, request.headers()) {
-                Some(replacement) => replacement,
+                Some(replacement) => {
+                    fault::apply::discard_start(request.into_body()).await;
+                    replacement
+                }
                 None => {
                     let request = request.map(|body| sent.count_body(body));
                     let dropped = connection.clone();

@@ -58,6 +58,16 @@ pub(in crate::sandbox) fn replacement(
     Some(axum::response::Html("<!doctype html><title>Sign in</title><p>Welcome").into_response())
 }
 
+/// Reads the start of a body that no registry reads, as servers do before they answer: a connection
+/// that closes on unread data is reset, and the client may lose the response.
+///
+/// Source: Go `net/http`, `maxPostHandlerReadBytes`.
+pub(in crate::sandbox) async fn discard_start(body: Body) {
+    const MOST: u64 = 256 << 10;
+    let mut start = up_to(body.into_data_stream().boxed(), MOST);
+    while let Some(Ok(_)) = start.next().await {}
+}
+
 /// The redirect to the same path with a mark in its query, unless the request has the mark.
 fn redirect(faults: &Faults, target: &Target<'_>) -> Option<Response> {
     const MARK: &str = "redirected=1";
