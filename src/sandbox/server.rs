@@ -131,7 +131,10 @@ impl Server {
         } else {
             response = match fault::apply::replacement(&self.faults, &target, request.headers()) {
                 Some(replacement) => {
-                    fault::apply::discard_start(request.into_body()).await;
+                    // a client sends the body of a redirected request to the other place
+                    if !replacement.status().is_redirection() {
+                        fault::apply::discard_start(request.into_body()).await;
+                    }
                     replacement
                 }
                 None => {

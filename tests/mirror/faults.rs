@@ -35,7 +35,7 @@ fn short() -> RetryPolicy {
     let stall = StallTimeouts {
         answer: seconds(3),
         read: seconds(2),
-        early: Duration::from_millis(500),
+        early: seconds(1),
         send: seconds(2),
         completion: seconds(3),
         ..StallTimeouts::default()
