@@ -131,8 +131,8 @@ impl Server {
         } else {
             response = match fault::apply::replacement(&self.faults, &target, request.headers()) {
                 Some(replacement) => {
-                    // a client sends the body of a redirected request to the other place
-                    if !replacement.status().is_redirection() {
+                    // 307 and 308: the client sends the body to the other place
+                    if !matches!(replacement.status().as_u16(), 307 | 308) {
                         fault::apply::discard_start(request.into_body()).await;
                     }
                     replacement
