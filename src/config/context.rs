@@ -177,6 +177,7 @@ pub(super) struct ReadDestination {
     /// `None` if the name contains a variable.
     pub(super) name_as_written: Option<String>,
     pub(super) registry: Span,
+    pub(super) rates: Option<Span>,
     /// The naming rule of images without a more specific one.
     pub(super) rule: Option<Setting<NamingRule>>,
 }

@@ -50,6 +50,7 @@ pub(super) fn read(table: &Table<'_>, file: &FileContext<'_>) -> Result<ReadDest
         name: named.span.clone(),
         name_as_written: named.as_written().map(str::to_owned),
         registry: registry.span.clone(),
+        rates: table.span_of("rates"),
         rule: naming_rule(table, Level::Destination)?,
         destination: DestinationConfig {
             name: name.map_or_else(|| location.to_string(), |name| name.to_string()),

@@ -211,6 +211,7 @@ fn read(root: &Table<'_>, file: &FileContext<'_>, problems: &mut Vec<Problem>) -
         return None;
     }
     problems.extend(collisions::between_destinations(&destinations.read, file).err());
+    problems.extend(rates::share(&mut destinations.read, file).err());
     // what needs a certain registry cannot be judged without all of them
     let mut overrides = Vec::new();
     let mut caches = ReadTables { read: Vec::new(), is_complete: false };

@@ -1,6 +1,9 @@
 //! `rates` of a destination: the request rates that AWS has granted, by action.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::{
+    context::{FileContext, ReadDestination, registry_identity},
     document::{Keys, Table},
     problem::Problem,
 };
@@ -22,14 +25,73 @@ pub(super) fn read(destination: &Table<'_>) -> Result<Rates, Problem> {
     Ok(Rates::granted(granted))
 }
 
+/// Gives all destinations of a registry the rates of each: AWS grants them to an account in a region.
+pub(super) fn share(
+    destinations: &mut [ReadDestination],
+    file: &FileContext<'_>,
+) -> Result<(), Problem> {
+    let mut shared: HashMap<String, BTreeMap<_, _>> = HashMap::new();
+    for read in &*destinations {
+        let Some(span) = &read.rates else { continue };
+        let registry = shared.entry(registry_identity(&read.destination.registry)).or_default();
+        for (action, rate) in read.destination.rates.granted_rates() {
+            let (known, first) = *registry.entry(action).or_insert((rate, span));
+            if known != rate {
+                let line = file.line_of(first);
+                let label = format!(
+                    "`{action}` has another rate at this registry in line {line}: {known}, not {rate}"
+                );
+                return Err(Problem::at(span, label).hint(
+                    "AWS grants a rate to an account in a region: write it at one of its destinations",
+                ));
+            }
+        }
+    }
+    let shared = shared.into_iter().map(|(registry, rates)| {
+        let rates = rates.into_iter().map(|(action, (rate, _))| (action, rate));
+        (registry, Rates::granted(rates))
+    });
+    let shared: HashMap<_, _> = shared.collect();
+    for ReadDestination { destination, .. } in destinations {
+        if let Some(rates) = shared.get(&registry_identity(&destination.registry)) {
+            destination.rates = rates.clone();
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn every_published_action_has_a_key() {
         let keys: Vec<&str> = PUBLISHED.iter().map(|rate| rate.key).collect();
         let names: Vec<&str> = KEYS.names.split_whitespace().collect();
         assert_eq!(names, keys);
+    }
+
+    #[test]
+    fn destinations_of_one_registry_share_their_rates() {
+        let table = |region: &str, keys: &str| {
+            format!(
+                "[[destination]]\nname = \"{region}{keys:.1}{0}\"\nprefix = \"p{0}\"\n\
+                 registry = \"123456789012.dkr.ecr.{region}.amazonaws.com\"\n{keys}\n",
+                keys.len(),
+            )
+        };
+        let text = table("eu-west-1", "rates = { put_image = 100 }")
+            + &table("eu-west-1", "rates = { put_image = 100, initiate_layer_upload = 200 }")
+            + &table("eu-west-1", "")
+            + &table("us-east-1", "");
+        let config = Config::parse("mirror.toml", &text, Path::new(""), &|_| None).unwrap();
+        let rates = config.destinations.iter().map(|to| {
+            ["PutImage", "InitiateLayerUpload"].map(|action| to.rates.steady(action).unwrap())
+        });
+        let granted = [80.0, 160.0];
+        assert_eq!(rates.collect::<Vec<_>>(), [granted, granted, granted, [8.0, 80.0]]);
     }
 }

@@ -56,6 +56,11 @@ impl Rates {
         Self { granted: rates.into_iter().collect(), shares: NonZeroU32::MIN }
     }
 
+    /// The rates that AWS has granted, by action.
+    pub(crate) fn granted_rates(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.granted.iter().map(|(action, rate)| (*action, *rate))
+    }
+
     /// The same rates, shared by this many processes.
     #[must_use]
     pub(crate) fn shared(&self, shares: NonZeroU32) -> Self {
