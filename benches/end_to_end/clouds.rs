@@ -174,7 +174,7 @@ pub(crate) fn plan(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     let tags = tags(EACH);
     let images: Vec<String> = (0..SIZES[4] / EACH)
         .map(|number| format!("registry.example/team-{}/app-{number}", number % 20))
-        .map(|repository| image(&server, &repository, &tags, FILTERED))
+        .map(|repository| image(&server, &repository, &tags, ""))
         .collect();
     log("plan: filling");
     let parts = images.chunks(images.len().div_ceil(FILLERS));

@@ -30,6 +30,7 @@ pub(super) fn share(
     destinations: &mut [ReadDestination],
     file: &FileContext<'_>,
 ) -> Result<(), Problem> {
+    let key_of = |action: &str| PUBLISHED.iter().find(|it| it.action == action).map(|it| it.key);
     let mut shared: HashMap<String, BTreeMap<_, _>> = HashMap::new();
     for read in &*destinations {
         let Some(span) = &read.rates else { continue };
@@ -37,10 +38,9 @@ pub(super) fn share(
         for (action, rate) in read.destination.rates.granted_rates() {
             let (known, first) = *registry.entry(action).or_insert((rate, span));
             if known != rate {
-                let line = file.line_of(first);
-                let label = format!(
-                    "`{action}` has another rate at this registry in line {line}: {known}, not {rate}"
-                );
+                let (key, line) = (key_of(action).unwrap_or(action), file.line_of(first));
+                let label =
+                    format!("`{key}` is {known} in line {line}, and {rate} here, at one registry");
                 return Err(Problem::at(span, label).hint(
                     "AWS grants a rate to an account in a region: write it at one of its destinations",
                 ));

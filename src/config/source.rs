@@ -210,7 +210,7 @@ impl Sources {
             return Ok(is_new.then(|| text.clone().into_bytes()));
         }
         let bytes = fs::read(path)?;
-        let is_new = self.seen.borrow_mut().insert(fs::canonicalize(path)?);
+        let is_new = self.seen.borrow_mut().insert(real_path(path));
         Ok(is_new.then_some(bytes))
     }
 

@@ -87,6 +87,11 @@ fn the_renovate_expressions_find_every_version_of_images() {
     let long =
         "[images] # all\n\nnginx = [\n  \"1.27\",\n  \"1.26\",\n]\n[defaults]\nvia = \"auto\"\n";
     assert_eq!(renovate(&expressions, long, &[]), ["nginx:1.27", "nginx:1.26"]);
+    // other keys have no version, and neither has a list of a registry
+    let others = "[images]\nredis = { semver = \"7\", newest = 3, tags = [\"7\"] }\n\
+                  nginx = { name = \"web\", tags = \"1.27\", destinations = [\"eu\"] }\n\
+                  \"registry.k8s.io/\" = [\"pause\"]\n";
+    assert_eq!(renovate(&expressions, others, &[]), ["redis:7", "nginx:1.27"]);
     // lists of a registry
     let blocks = blocks(include_str!("../../docs/import.md"), "json");
     let settings: serde_json::Value = serde_json::from_str(blocks[0]).unwrap();

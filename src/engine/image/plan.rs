@@ -106,11 +106,13 @@ pub(crate) async fn plan<S: Source, D: Destination>(
     let reader = Reader::new(registry, job.image.origin.repository.clone(), queue);
     // until the copy begins, or the image waits for pulls: others of the source may need it then
     let mut reading = None;
-    let mut found = find_source(context, job, &reader).await;
-    if let Ok(FoundSource::Unread(tag)) = &found {
-        reading = Some(context.shutdown.permit(&reader.registry.tag_reads).await?);
-        found = read_tag(job, &reader, tag).await.map(FoundSource::Digest);
-    }
+    let found = match find_source(context, job, &reader).await.transpose() {
+        Some(found) => found,
+        None => {
+            reading = Some(context.shutdown.permit(&reader.registry.tag_reads).await?);
+            read_tag(job, &reader, source_tag(job)).await.map(FoundSource::Digest)
+        }
+    };
     let checked = match found {
         Ok(found) => check_targets(context, job, &reader, found).await,
         Err(error) => Err(error),
@@ -174,36 +176,34 @@ enum FoundSource<'a> {
     Digest(Digest),
     /// The tag's digest from a listing, which may be stale.
     Hint(&'a Tag, Digest),
-    /// No question yet: a target lacks the image of this tag, and reading the manifest tells its
-    /// digest, too.
-    Unread(&'a Tag),
 }
 
 /// Asks both sides at once. Asks the source for the digest of a tag that every target has. Asks a
-/// source that limits pulls for each tag.
+/// source that limits pulls for each tag. Returns `None` without a question if a target lacks the
+/// image of the tag: reading the manifest tells its digest, too.
 async fn find_source<'a, S: Source, D: Destination>(
     context: &RunContext,
     job: &'a Job<S, D>,
     reader: &Reader<S>,
-) -> Result<FoundSource<'a>> {
+) -> Result<Option<FoundSource<'a>>> {
     let tag = match &job.image.origin.at {
-        TagOrDigest::Digest(digest) => return Ok(FoundSource::Digest(digest.clone())),
+        TagOrDigest::Digest(digest) => return Ok(Some(FoundSource::Digest(digest.clone()))),
         TagOrDigest::Tag(tag) => tag,
     };
     let source = async {
         // the first answer of a registry may show a limit, and such a plan spends no pull
         if context.mode != Mode::PlanWithoutPulls {
             if reader.starts_registry() {
-                return read_tag(job, reader, tag).await.map(FoundSource::Digest);
+                return read_tag(job, reader, tag).await.map(FoundSource::Digest).map(Some);
             }
             if reader.reads_are_free() && is_missing_at_a_target(job).await {
-                return Ok(FoundSource::Unread(tag));
+                return Ok(None);
             }
         }
-        match job.source.hint(tag).await {
-            Some(hint) => Ok(FoundSource::Hint(tag, hint)),
-            None => job.source.resolve(tag).await.map(FoundSource::Digest),
-        }
+        Ok(Some(match job.source.hint(tag).await {
+            Some(hint) => FoundSource::Hint(tag, hint),
+            None => FoundSource::Digest(job.source.resolve(tag).await?),
+        }))
     };
     let current = join_all(job.targets.iter().map(|it| it.repository.current(&it.tag)));
     futures::join!(source, current).0
@@ -260,7 +260,6 @@ async fn check_targets<S: Source, D: Destination>(
 ) -> Result<(Digest, Vec<Comparison>)> {
     let digest = match found {
         FoundSource::Digest(digest) => digest,
-        FoundSource::Unread(tag) => read_tag(job, reader, tag).await?,
         FoundSource::Hint(tag, hint) => {
             let checks = check_all(context, job, reader, &hint).await;
             let suffices = |check: &Comparison| {

@@ -31,7 +31,7 @@ pub enum SkippedTag {
     TooOld(SystemTime),
     #[error("a floating tag: a longer version begins with it, and `newest` counts that one")]
     Floating,
-    #[error("{0} newer tags are selected")]
+    #[error("{0} newer {tags} selected", tags = if *.0 == 1 { "tag is" } else { "tags are" })]
     Surplus(usize),
 }
 
