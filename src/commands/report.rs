@@ -2,7 +2,7 @@
 
 use super::{
     run_files::RunFiles,
-    shared::{print_report, with_saved},
+    shared::{print_report, with_lock, with_saved},
 };
 use crate::{
     cli::{Global, MergeArgs, ReportVerb},
@@ -25,16 +25,16 @@ fn merge(
     args: &MergeArgs,
     files: &RunFiles,
 ) -> Result<(Report, u8)> {
-    let shards = ShardFiles::read(&args.files)?;
+    let written = [args.output.report.as_deref(), args.lock.as_deref()];
+    let shards = ShardFiles::read(&args.files, &Vec::from_iter(written.into_iter().flatten()))?;
     let (report, missing) = shards.merge()?;
-    let lock = args.lock.as_deref().map(|_| shards.lock()).transpose()?;
     let saved = files.save_report(&report);
-    let locked = match (&lock, args.lock.as_deref()) {
-        (Some(lock), Some(path)) if missing.is_empty() => {
-            file::save(path, "lock file", |out| lock.write(out))
-        }
-        (Some(_), Some(path)) => Err(LockFile::unwritten(path)),
-        _ => Ok(()),
+    let locked = match args.lock.as_deref() {
+        Some(path) if missing.is_empty() && LockFile::covers(&report) => shards
+            .lock()
+            .and_then(|lock| file::save(path, "lock file", |out| lock.write(out))),
+        Some(path) => Err(LockFile::unwritten(path)),
+        None => Ok(()),
     };
     // it has no configuration
     github::annotate_report(screen, &report, |_| None);
@@ -46,6 +46,6 @@ fn merge(
         error::print(screen, &error);
     }
     let exit = with_saved(screen, with_saved(screen, report.exit, &printed), &saved);
-    let exit = with_saved(screen, exit, &locked);
+    let exit = with_lock(screen, exit, &report, &locked);
     Ok((report, exit))
 }

@@ -15,7 +15,11 @@ use crate::{
     cli::{Global, ShardArgs},
     config::{Config, ConfigError, DestinationConfig, MoreToRead},
     engine::{Shutdown, signals},
-    model::{Error, Kind, Result, outcome::Report, shard::ShardChoice},
+    model::{
+        Error, Kind, Result,
+        outcome::{Report, Totals},
+        shard::ShardChoice,
+    },
     output::{
         Screen,
         destinations::{DestinationName, Destinations},
@@ -220,6 +224,19 @@ pub(crate) fn with_saved<T>(screen: &Screen, exit: u8, saved: &Result<T>) -> u8 
             error::print(screen, failure);
             with_failure(exit, true)
         }
+    }
+}
+
+/// The exit status of a run after an attempt to write its lock file. If the run is incomplete, its own
+/// status stands, which can be 0: then there is no lock file.
+pub(crate) fn with_lock(screen: &Screen, exit: u8, report: &Report, saved: &Result<()>) -> u8 {
+    let Totals { failed, drifted, deferred, not_started, interrupted, .. } = report.totals;
+    match saved {
+        Err(unwritten) if failed + drifted + deferred + not_started + interrupted > 0 => {
+            error::warn(screen, &unwritten.to_string());
+            exit
+        }
+        _ => with_saved(screen, exit, saved),
     }
 }
 

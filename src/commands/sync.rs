@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::{
     run_files::RunFiles,
     shared::{
-        annotate, divide, mirror_within, print_report, read_config, resolve_shard, with_saved,
+        annotate, divide, mirror_within, print_report, read_config, resolve_shard, with_lock,
+        with_saved,
     },
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         Result,
         outcome::{ExitCodes, Report},
     },
-    output::{Screen, error, file},
+    output::{Screen, file},
     remote::MaxWait,
     run::{
         lock_file::LockFile,
@@ -70,20 +71,16 @@ async fn mirror_images(
     let report = report.with_exit_codes(exit_codes);
     annotate(screen, &config, &report);
     let saved = files.save_report(&report);
-    let locked = args.lock.as_deref().map(|path| save_lock(path, &images, &report)).transpose();
+    let locked = args.lock.as_deref().map_or(Ok(()), |path| save_lock(path, &images, &report));
     let printed = print_report(global, screen, &report, args.output.json);
-    if let Err(error) = &locked {
-        error::print(screen, error);
-    }
-    let exit = with_saved(screen, with_saved(screen, report.exit, &printed), &saved);
-    Ok((report, exit.max(u8::from(locked.is_err()))))
+    let exit = with_lock(screen, report.exit, &report, &locked);
+    let exit = with_saved(screen, with_saved(screen, exit, &printed), &saved);
+    Ok((report, exit))
 }
 
 /// Saves the lock file if every image succeeded.
 fn save_lock(path: &Path, images: &ReportImages<'_>, report: &Report) -> Result<()> {
-    let totals = &report.totals;
-    let succeeded = totals.copied + totals.up_to_date + totals.warmed;
-    if succeeded == report.images.len() as u64 {
+    if LockFile::covers(report) {
         let lock = images.lock_file(report);
         return file::save(path, "lock file", |out| lock.write(out));
     }

@@ -210,17 +210,18 @@ fn regsync_files_are_translated_to_the_images_that_regsync_copies() {
             },
             Row {
                 feature: "logins: variables stay variables, a password is not repeated",
-                input: "creds:\n  - registry: docker.io\n    user: '{{env \"HUB_USER\"}}'\n    pass: '{{env \"HUB_TOKEN\"}}'\n  - registry: quay.io\n    user: team\n    pass: h0rse-battery\n    reqConcurrent: 3\n  - registry: ECR\n    credHelper: docker-credential-ecr-login\nsync:\n  - {source: 'busybox:1', target: 'ECR/library/busybox:1', type: image}\n  - {source: 'quay.io/a/b:1', target: 'ECR/a/b:1', type: image}\n",
+                input: "creds:\n  - registry: docker.io\n    user: '{{env \"HUB_USER\"}}'\n    pass: '{{env \"HUB_TOKEN\"}}'\n  - registry: quay.io\n    user: '{{env \"QUAY_USER\"}}'\n    pass: h0rse-battery\n    reqConcurrent: 3\n  - registry: ECR\n    credHelper: docker-credential-ecr-login\nsync:\n  - {source: 'busybox:1', target: 'ECR/library/busybox:1', type: image}\n  - {source: 'quay.io/a/b:1', target: 'ECR/a/b:1', type: image}\n",
                 images: &[
                     "docker.io/library/busybox 1 → ECR/library/busybox",
                     "quay.io/a/b 1 → ECR/a/b",
                 ],
-                open: &["input:6: the login is not repeated: set `QUAY_IO_USERNAME`"],
+                open: &["input:6: the login is not repeated: set `QUAY_USER` and `QUAY_IO_PASSWORD`"],
                 text: &[
                     "username = \"${HUB_USER:-}\"",
                     "password = \"${HUB_TOKEN:-}\"",
                     "max_connections = 3",
-                    "username = \"${QUAY_IO_USERNAME:-}\"",
+                    "username = \"${QUAY_USER:-}\"",
+                    "password = \"${QUAY_IO_PASSWORD:-}\"",
                 ],
             },
             Row {

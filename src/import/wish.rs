@@ -314,8 +314,12 @@ impl Input<'_> {
         let start = if words.starts_with(|c: char| c.is_ascii_digit()) { "REGISTRY_" } else { "" };
         let words = start.to_owned() + &words.to_ascii_uppercase();
         let (username, password) = match (login.username, login.password) {
-            (_, ImportedSecret::Written) => {
+            (name, ImportedSecret::Written) => {
                 let [user, password] = ["USERNAME", "PASSWORD"].map(|it| format!("{words}_{it}"));
+                let user = match name {
+                    Name::Variable(user) => user,
+                    Name::Written(_) => user,
+                };
                 self.hand(
                     line,
                     format!("the login is not repeated: set `{user}` and `{password}`"),

@@ -14,7 +14,10 @@ use serde::Deserialize;
 
 use crate::{
     config::{Config, Entry, Tags, between_listed},
-    model::{Digest, Error, Image, Kind, Reference, Result, Tag, TagOrDigest},
+    model::{
+        Digest, Error, Image, Kind, Reference, Result, Tag, TagOrDigest,
+        outcome::{Report, Totals},
+    },
 };
 
 /// Digests by source reference and, for selected images, by selection.
@@ -73,10 +76,18 @@ impl LockFile {
         Ok(())
     }
 
+    /// Returns `true` if every image of the run succeeded: a lock file covers them all.
+    pub(crate) fn covers(report: &Report) -> bool {
+        let Totals { copied, up_to_date, warmed, .. } = report.totals;
+        copied + up_to_date + warmed == report.images.len() as u64
+    }
+
     /// The error of a lock file that would not cover every selected image.
     pub(crate) fn unwritten(path: &Path) -> Error {
-        Error::new(Kind::Unavailable, format!("the lock file `{}` is not written", path.display()))
-            .hint("fix the failed images, restore the archived ones, and run again: a lock file covers every selected image")
+        let path = path.display();
+        let problem = format!("the lock file `{path}` is not written: it would not cover every image");
+        Error::new(Kind::Unavailable, problem)
+            .hint("fix the failed images, restore the archived ones, and run again")
     }
 
     /// Writes the file. The same lock gives the same bytes.

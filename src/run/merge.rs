@@ -23,14 +23,16 @@ pub(crate) struct ShardFiles {
 
 impl ShardFiles {
     /// Reads reports and lock files: the content decides which of them a file is. In a directory these
-    /// are the files `*.json` and `*.lock`.
+    /// are the files `*.json` and `*.lock`. Skips the files that the merge writes: an earlier merge may
+    /// have written them.
     ///
     /// # Errors
     /// [`Kind::Configuration`] if a file is neither, or if none is a report.
-    pub(crate) fn read(paths: &[PathBuf]) -> Result<Self> {
+    pub(crate) fn read(paths: &[PathBuf], written: &[&Path]) -> Result<Self> {
+        let written: Vec<PathBuf> = written.iter().filter_map(|it| it.canonicalize().ok()).collect();
+        let is_written = |path: &PathBuf| path.canonicalize().is_ok_and(|it| written.contains(&it));
         let mut files = Self::default();
-        for path in expand(paths)? {
-            let path = &path;
+        for path in expand(paths)?.iter().filter(|path| !is_written(path)) {
             let text = read(path)?;
             match text.trim_start().starts_with('{') {
                 true => files.reports.push((path.display().to_string(), parse(path, &text)?)),
@@ -87,7 +89,7 @@ impl ShardFiles {
     pub(crate) fn lock(&self) -> Result<LockFile> {
         let (locks, reports) = (self.locks.len(), self.reports.len());
         if locks != reports {
-            let problem = format!("the {reports} reports have {locks} lock files");
+            let problem = format!("the number of lock files is {locks}, and that of reports {reports}");
             return Err(Error::new(Kind::Configuration, problem)
                 .hint("write both for each shard: `sync --shard I/N --report FILE --lock FILE`"));
         }

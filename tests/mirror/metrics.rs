@@ -132,8 +132,11 @@ fn an_incomplete_run_exits_with_the_code_for_schedulers() {
     let home = home();
     for code in ["0", "75"] {
         let codes = ["--only", "flat", "--deadline", "0s", "--deferred-exit-code", code];
-        let ended = sync(home.path(), &[&["--report", "report.json"], &codes[..]].concat());
+        let files = ["--report", "report.json", "--lock", "mirror.lock"];
+        let ended = sync(home.path(), &[&files, &codes[..]].concat());
         assert_eq!(ended.status, code.parse().ok(), "{}", ended.talk);
+        assert!(ended.talk.contains("warning: the lock file `mirror.lock` is not written"));
+        assert!(!home.path().join("mirror.lock").exists());
         let report = fs::read_to_string(home.path().join("report.json")).unwrap();
         let report: Value = serde_json::from_str(&report).unwrap();
         assert_eq!(report["exit"].to_string(), code);

@@ -209,6 +209,41 @@ async fn a_missing_shard_is_a_failure_and_a_foreign_one_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_incomplete_shard_leaves_no_merged_lock_file_and_its_own_exit_status() {
+    let setup = Setup::with(4, Options::default()).await;
+    let files = setup.sync(2).await;
+    let whole = setup.text("2.json");
+    let mut incomplete: Value = serde_json::from_str(&whole).unwrap();
+    incomplete["exit"] = 3.into();
+    incomplete["images"][0]["outcome"] = "deferred".into();
+    let copied = incomplete["totals"]["copied"].as_u64().unwrap() - 1;
+    incomplete["totals"]["copied"] = copied.into();
+    incomplete["totals"]["deferred"] = 1.into();
+    let write = |report: &str| fs::write(setup.home.path().join("2.json"), report).unwrap();
+    write(&incomplete.to_string());
+    // with and without the lock file of an earlier run
+    let without: Vec<String> = files.iter().filter(|it| *it != "2.lock").cloned().collect();
+    for files in [&files, &without] {
+        let (report, ended) = setup.merge(files, "--lock all.lock --report all.json");
+        assert_eq!((ended.status, &report["exit"]), (Some(3), &3.into()), "{}", ended.talk);
+        assert!(ended.talk.contains("warning: the lock file `all.lock` is not written"));
+        assert!(!setup.home.path().join("all.lock").exists());
+        assert_eq!(setup.text("all.json").parse::<Value>().unwrap(), report);
+    }
+    // the files of the merge are not its input
+    write(&whole);
+    for _ in 0..2 {
+        let (_, ended) = setup.merge(&[".".to_owned()], "--lock all.lock --report all.json");
+        assert_eq!(ended.status, Some(0), "{}", ended.talk);
+        assert!(setup.text("all.lock").contains("digest = "));
+    }
+    // complete shards without a lock file each
+    let (_, ended) = setup.merge(&without, "--lock all.lock");
+    assert_eq!(ended.status, Some(1), "{}", ended.talk);
+    assert!(ended.talk.contains("the number of lock files is 1"), "{}", ended.talk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shard_that_was_killed_after_any_request_and_runs_again_has_the_same_result() {
     const IMAGES: usize = 6;
     /// The points of a run at which its process is killed.
