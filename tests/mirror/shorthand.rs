@@ -30,6 +30,9 @@ fn a_configuration_comes_from_standard_input_and_a_variable() {
     let checked = fed(home.path(), &text, &["check", "-c", "-", "-c", "env:MIRROR"]);
     assert_eq!(checked.status, Some(0), "{}", checked.talk);
     assert_eq!(checked.out, "ok: 2 entries, 1 destination; 3 images\n");
+    // a link to the pipe
+    let checked = fed(home.path(), &text, &["check", "-c", "/dev/stdin"]);
+    assert_eq!(checked.out, "ok: 1 entry, 1 destination; 2 images\n", "{}", checked.talk);
     let wrong = text.replace("1.26", "-1");
     let checked = fed(home.path(), &wrong, &["check", "-c", "-"]);
     assert_eq!(checked.status, Some(2), "{}", checked.out);
