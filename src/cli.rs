@@ -19,7 +19,7 @@ use clap::{
     parser::ValueSource,
 };
 
-use self::exit::{REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
+use self::exit::{NO_POLICY, REFUSED, UNLISTED, UNWRITTEN, USAGE, WRONG};
 pub use self::pull_through::PullThrough;
 use crate::{
     discover::forms::{BuildForm, EmitTarget},
@@ -178,7 +178,7 @@ pub enum Command {
         verb: PullThrough,
     },
     /// Print the least-privilege IAM policies for this configuration
-    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", NO_POLICY, &[WRONG]))]
     Iam {
         #[command(subcommand)]
         policy: IamPolicy,
@@ -520,8 +520,8 @@ pub struct DoctorArgs {
     /// Exit with 1 also after a warning
     #[arg(long)]
     pub strict: bool,
-    /// Also ask for the actions whose calls write: open an upload that is never completed, and write
-    /// settings of existing repositories back unchanged
+    /// Also ask for the actions whose calls write: open an upload that is never completed, create a
+    /// repository that exists, and write settings of existing repositories back unchanged
     #[arg(long)]
     pub write: bool,
     /// Limit each check to DURATION; all checks run in parallel
@@ -581,13 +581,13 @@ pub struct InitArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum IamPolicy {
     /// Print the policy for the role that mirrors
-    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", NO_POLICY, &[WRONG]))]
     Mirror,
     /// Print the policy for nodes that pull mirrored and cached images
-    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", NO_POLICY, &[WRONG]))]
     Pull,
     /// Print the policy for the role that runs `pull-through`
-    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", UNWRITTEN, &[WRONG]))]
+    #[command(after_help = exit::examples(exit::IAM) + &exit::status("the policy is printed", NO_POLICY, &[WRONG]))]
     PullThrough,
 }
 

@@ -11,6 +11,7 @@ pub(super) const USAGE: Code = ("2", "usage error; nothing was attempted");
 pub(super) const STOPPED: Code = ("129/130/143", "stopped by SIGHUP, SIGINT, SIGTERM");
 
 pub(super) const UNWRITTEN: &str = "cannot write the output";
+pub(super) const NO_POLICY: &str = "cannot list a source, keep IAM's limit, or write the output";
 pub(super) const UNLISTED: &str =
     "cannot select tags or write the output, or the form omits an image";
 pub(super) const REFUSED: &str =

@@ -30,6 +30,8 @@ pub(super) struct FileContext<'a> {
     pub(super) listed: &'a ListedRepositories,
     /// The sources with a `*` whose repositories are not known yet.
     pub(super) wildcards: RefCell<Vec<Wildcard>>,
+    /// The registries of all sources with a `*`.
+    pub(super) listed_hosts: RefCell<BTreeSet<Host>>,
     /// The warnings about values that are valid by themselves.
     warnings: RefCell<Vec<Problem>>,
     /// The offsets of keys, and of the items of lists, with a mistake: they count as absent.
@@ -47,6 +49,7 @@ impl<'a> FileContext<'a> {
             environment,
             listed,
             wildcards: RefCell::default(),
+            listed_hosts: RefCell::default(),
             warnings: RefCell::default(),
             masked: RefCell::default(),
         }

@@ -405,6 +405,7 @@ fn all_entries(
         ImageSource::Matching(wildcard) => wildcard,
     };
     let host = wildcard.host.clone();
+    tables.file.listed_hosts.borrow_mut().insert(host.clone());
     let read = |repository| {
         let reference = Reference { host: host.clone(), repository, tag: None, digest: None };
         entries(draft.clone(), reference, tables)

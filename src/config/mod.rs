@@ -248,6 +248,7 @@ fn read(root: &Table<'_>, file: &FileContext<'_>, problems: &mut Vec<Problem>) -
     let files = if wildcards.is_empty() { Vec::new() } else { file.sources.files() };
     Some(Config {
         wildcards,
+        listed_hosts: file.listed_hosts.take(),
         files,
         samples: samples::of(&entries, &tables),
         written,

@@ -1,6 +1,10 @@
 //! The configuration after reading: every string is its type.
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use globset::{GlobBuilder, GlobMatcher};
 use url::Url;
@@ -36,6 +40,8 @@ pub struct Config {
     pub(crate) pull_shares: BTreeMap<Host, NonZeroU32>,
     /// The sources whose repositories are not known yet. The entries are without them.
     pub(crate) wildcards: Vec<Wildcard>,
+    /// The registries of all sources with a `*`, also of those whose repositories are known.
+    pub(crate) listed_hosts: BTreeSet<Host>,
     /// The files of the configuration if it has wildcards, to read them again.
     pub(crate) files: Vec<Arc<SourceFile>>,
     /// The names of all files, in their order.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     config::{Cache, CacheTarget, Config, CredentialSource, DestinationConfig, Entry, Tags},
     model::{
-        Archived, Create, DestinationId, EcrHost, Platforms, Repository,
+        Archived, Create, DestinationId, EcrHost, Host, Platforms, Repository,
         ecr_settings::{AccountSettings, RepositoryRules},
     },
 };
@@ -15,6 +15,8 @@ use crate::{
 pub(super) struct PushGrant {
     pub(super) registry: EcrHost,
     pub(super) repositories: Vec<Repository>,
+    /// Those of [`later_repositories`].
+    pub(super) later: Option<String>,
     pub(super) rules: RepositoryRules,
     pub(super) account: AccountSettings,
     /// The repositories whose archived images are restored.
@@ -71,6 +73,14 @@ pub(super) fn mirrored(config: &Config, id: DestinationId) -> impl Iterator<Item
     targets.filter(move |target| target.destination == id).map(|target| &target.repository)
 }
 
+/// The pattern of the repositories that `bootstrap --to` mirrors to. `None` if the configuration has an
+/// image or a cache: it then names its repositories.
+pub(super) fn later_repositories(all: &Config, destination: &DestinationConfig) -> Option<String> {
+    let is_bare = all.entries.is_empty() && all.wildcards.is_empty() && all.caches.is_empty();
+    let below = |prefix| format!("{prefix}/*");
+    is_bare.then(|| destination.prefix.as_ref().map_or_else(|| "*".to_owned(), below))
+}
+
 /// The caches of a destination, with their indexes in the configuration.
 pub(super) fn caches(config: &Config, id: DestinationId) -> impl Iterator<Item = (usize, &Cache)> {
     let caches = config.caches.iter().enumerate();
@@ -82,24 +92,28 @@ pub(super) fn pushes(config: &Config) -> Vec<PushGrant> {
 }
 
 /// The grant for one destination; `None` if nothing is pushed or set there.
-pub(super) fn push(config: &Config, destination: EcrDestination<'_>) -> Option<PushGrant> {
-    let entries = &config.entries;
+pub(super) fn push(all: &Config, destination: EcrDestination<'_>) -> Option<PushGrant> {
+    let entries = &all.entries;
     let id = destination.id;
-    let repositories: BTreeSet<Repository> = mirrored(config, id).cloned().collect();
+    let repositories: BTreeSet<Repository> = mirrored(all, id).cloned().collect();
     let is_warmed = |entry: &Entry| entry.cached.iter().any(|target| target.destination == id);
-    let only_warms = repositories.is_empty() && config.entries.iter().any(is_warmed);
+    let only_warms = repositories.is_empty() && entries.iter().any(is_warmed);
     let EcrDestination { config, registry, .. } = destination;
     if only_warms {
         let rules = RepositoryRules { create: Create::Never, ..RepositoryRules::default() };
         let (account, repositories) = (config.account.clone(), Vec::new());
         let (restored, filtered) = (BTreeSet::new(), BTreeSet::new());
-        let mounts = false;
-        let push = PushGrant { registry, mounts, repositories, restored, filtered, rules, account };
+        let (mounts, later) = (false, None);
+        let push =
+            PushGrant { registry, mounts, repositories, later, restored, filtered, rules, account };
         return (!push.account.is_empty()).then_some(push);
     }
+    let later = later_repositories(all, config);
+    let has_many = repositories.len() > 1 || later.is_some();
     Some(PushGrant {
         registry,
-        mounts: repositories.len() > 1 && config.account.blob_mounting != Some(false),
+        mounts: has_many && config.account.blob_mounting != Some(false),
+        later,
         repositories: repositories.into_iter().collect(),
         restored: repositories_of(entries, id, |entry| entry.filter.archived == Archived::Restore),
         filtered: repositories_of(entries, id, |entry| entry.filter.platforms != Platforms::All),
@@ -119,19 +133,43 @@ fn repositories_of(
     targets.filter(|it| it.destination == id).map(|it| it.repository.clone()).collect()
 }
 
+/// Returns `true` if the role itself reads from this registry, and not an identity of the registry's own.
+fn reads_itself(config: &Config, host: &Host) -> bool {
+    let table = config.registries.get(host);
+    table.is_none_or(|table| table.profile.is_none() && table.role_arn.is_none())
+}
+
 /// The repositories that the role itself reads: without those of registries with an own identity.
 pub(super) fn pulls(config: &Config) -> Vec<PullGrant> {
-    let reads_itself = |entry: &&Entry| {
-        let table = config.registries.get(&entry.host);
-        table.is_none_or(|table| table.profile.is_none() && table.role_arn.is_none())
-    };
-    config.entries.iter().filter(reads_itself).filter_map(pull).collect()
+    let entries = config.entries.iter().filter(|entry| reads_itself(config, &entry.host));
+    entries.filter_map(pull).collect()
+}
+
+/// The registries whose repositories the role itself lists, for sources with a `*`.
+pub(super) fn listed_registries(config: &Config) -> Vec<EcrHost> {
+    let hosts = config.listed_hosts.iter().filter(|host| reads_itself(config, host));
+    hosts.filter_map(EcrHost::parse).collect()
+}
+
+/// The configuration with the use of its caches only, and with the registries whose tags or repositories
+/// `pull-through warm` lists.
+pub(super) fn warmed_only(config: &Config) -> Config {
+    let mut warmed = config.clone();
+    warmed.entries.retain(|entry| !entry.cached.is_empty());
+    warmed.entries.iter_mut().for_each(|entry| entry.mirrored.clear());
+    let selected = warmed.entries.iter().filter(|entry| matches!(entry.tags, Tags::Selected(_)));
+    let mut listed: BTreeSet<Host> = selected.map(|entry| entry.host.clone()).collect();
+    listed.extend(config.listed_hosts.iter().cloned());
+    warmed.registries.retain(|host, _| listed.contains(host));
+    warmed
 }
 
 /// The roles that the role assumes to read from sources. A profile assumes its role itself.
 pub(super) fn source_roles(config: &Config) -> BTreeSet<String> {
     let entries = config.entries.iter().filter(|entry| pull(entry).is_some());
-    let tables = entries.filter_map(|entry| config.registries.get(&entry.host));
+    let listed = config.listed_hosts.iter().filter(|host| EcrHost::parse(host).is_some());
+    let hosts = entries.map(|entry| &entry.host).chain(listed);
+    let tables = hosts.filter_map(|host| config.registries.get(host));
     let tables = tables.filter(|table| table.profile.is_none());
     tables.filter_map(|table| table.role_arn.clone()).collect()
 }

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use super::{
     actions,
     grants::{
-        PullGrant, PushGrant, TagListingApi, WarmGrant, ecr_destinations, pulls, push, pushes,
-        secrets, source_roles, warms,
+        PullGrant, PushGrant, TagListingApi, WarmGrant, ecr_destinations, listed_registries, pulls,
+        push, pushes, secrets, source_roles, warmed_only, warms,
     },
     pull::first_pull_actions,
     statements::{Actions, Grants, allow, document},
 };
 use crate::{
     config::Config,
-    model::{Create, DestinationId, Repository, ecr_settings::RepositoryRules},
+    model::{Create, DestinationId, EcrHost, Repository, ecr_settings::RepositoryRules},
     pull_through::changes,
 };
 
@@ -45,21 +45,37 @@ const RESTORE: &str = "ecr:UpdateImageStorageClass";
 /// image that it keeps.
 const LIST: &str = "ecr:DescribeImages";
 
+/// Lists the repositories of an account, for a source with a `*`. A policy names them all: the request
+/// names none.
+const LIST_REPOSITORIES: &str = "ecr:DescribeRepositories";
+
 /// The policy for `sync`, as one document.
 pub(crate) fn mirror_policy(config: &Config) -> Value {
-    let roles = source_roles(config);
-    mirror(&pushes(config), &pulls(config), &warms(config), &secrets(config), &roles)
+    let reads = SourceGrants {
+        pulls: pulls(config),
+        listed: listed_registries(config),
+        secrets: secrets(config),
+        roles: source_roles(config),
+    };
+    mirror(&pushes(config), &reads, &warms(config))
+}
+
+/// The use of sources.
+#[derive(Debug, Clone, Default)]
+struct SourceGrants {
+    pulls: Vec<PullGrant>,
+    /// The registries whose repositories are listed.
+    listed: Vec<EcrHost>,
+    /// The ARNs of the secrets with registry credentials.
+    secrets: Vec<String>,
+    /// The ARNs of the roles that read.
+    roles: BTreeSet<String>,
 }
 
 /// Orders the statements: actions without a resource, repositories, account settings, keys, then
-/// the `secrets` (ARNs) with registry credentials and the `roles` (ARNs) that read from sources.
-fn mirror(
-    pushes: &[PushGrant],
-    pulls: &[PullGrant],
-    warms: &[WarmGrant],
-    secrets: &[String],
-    roles: &BTreeSet<String>,
-) -> Value {
+/// the secrets with registry credentials and the roles that read from sources.
+fn mirror(pushes: &[PushGrant], reads: &SourceGrants, warms: &[WarmGrant]) -> Value {
+    let SourceGrants { pulls, listed, secrets, roles } = reads;
     let mut general = Actions::new();
     let mut grants = Grants::default();
     for push in pushes {
@@ -67,6 +83,12 @@ fn mirror(
         for repository in &push.repositories {
             let actions = push_actions(push, &push.rules.of(repository));
             grants.add(&push.registry, repository.as_str(), &actions);
+        }
+        if let Some(pattern) = &push.later {
+            let mut actions = push_actions(push, &push.rules);
+            // `bootstrap` restores archived images, and reads the config of an image that it keeps
+            actions.extend([RESTORE, PULL[1]]);
+            grants.add(&push.registry, pattern, &actions);
         }
         for repository in &push.restored {
             grants.add(&push.registry, repository.as_str(), &Actions::from([RESTORE]));
@@ -87,6 +109,9 @@ fn mirror(
         };
         grants.add(&pull.registry, pull.repository.as_str(), &actions);
     }
+    for registry in listed {
+        grants.add(registry, "*", &Actions::from([LIST_REPOSITORIES]));
+    }
     for warm in warms {
         general.insert("ecr:GetAuthorizationToken");
         grants.add(&warm.registry, warm.repository.as_str(), &first_pull_actions(warm.tagged));
@@ -99,6 +124,13 @@ fn mirror(
     let accounts: Vec<_> = pushes.iter().map(|push| &push.account).collect();
     statements.extend(actions::account_statements(&accounts));
     statements.extend(actions::key_statements(pushes));
+    statements.extend(login_statements(secrets, roles));
+    document(statements)
+}
+
+/// The statements for the logins at sources: the secrets and the roles, by their ARNs.
+fn login_statements(secrets: &[String], roles: &BTreeSet<String>) -> Vec<Value> {
+    let mut statements = Vec::new();
     if !secrets.is_empty() {
         let secrets: BTreeSet<&String> = secrets.iter().collect();
         let actions = Actions::from(["secretsmanager:GetSecretValue"]);
@@ -107,7 +139,18 @@ fn mirror(
     if !roles.is_empty() {
         statements.push(allow("ReadAsOtherRole", &["sts:AssumeRole"].into(), json!(roles)));
     }
-    document(statements)
+    statements
+}
+
+/// The statements that list the sources of `pull-through warm`. ECR itself reads their images.
+pub(super) fn warm_statements(config: &Config) -> Vec<Value> {
+    let warmed = warmed_only(config);
+    let mut grants = Grants::default();
+    for pull in pulls(&warmed) {
+        grants.add(&pull.registry, pull.repository.as_str(), &Actions::from([LIST]));
+    }
+    let logins = login_statements(&secrets(&warmed), &source_roles(&warmed));
+    grants.statements(purpose).into_iter().chain(logins).collect()
 }
 
 /// The actions without a resource that a push to this registry needs.
@@ -124,7 +167,8 @@ fn push_registry_actions(push: &PushGrant) -> Actions {
         general.insert("ecr:DescribeRepositoryCreationTemplates");
     }
     // a sync asks once whether ECR mounts blobs, also if it has one repository
-    if !push.repositories.is_empty() && push.account.blob_mounting.is_none() {
+    let pushes = !push.repositories.is_empty() || push.later.is_some();
+    if pushes && push.account.blob_mounting.is_none() {
         general.insert("ecr:GetAccountSetting");
     }
     general.extend(actions::account_actions(&push.account));
@@ -170,6 +214,9 @@ pub(crate) fn destination_actions(config: &Config, id: DestinationId) -> Destina
 /// Names the purpose of these actions for the `Sid`.
 fn purpose(actions: &Actions) -> String {
     if !actions.contains("ecr:PutImage") {
+        if *actions == Actions::from([LIST_REPOSITORIES]) {
+            return "ListRepositories".to_owned();
+        }
         let list = if actions.contains(LIST) { "List" } else { "" };
         let pull = match (actions.contains(changes::IMPORT[0]), actions.contains(PULL[0])) {
             (true, _) => "Warm",

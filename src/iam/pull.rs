@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    grants::{EcrDestination, caches, ecr_destinations, mirrored},
+    grants::{EcrDestination, caches, ecr_destinations, later_repositories, mirrored},
     statements::{Actions, Grants, allow, document},
 };
 use crate::{
@@ -17,24 +17,32 @@ use crate::{
 struct NodeGrant<'a> {
     registry: EcrHost,
     mirrored: Vec<&'a Repository>,
+    /// Those of [`later_repositories`].
+    later: Option<String>,
     caches: Vec<&'a Cache>,
 }
 
 /// The policy for nodes, as one document.
 pub(crate) fn pull_policy(config: &Config) -> Value {
-    let grant = |EcrDestination { id, registry, .. }: EcrDestination<'_>| NodeGrant {
+    let grant = |EcrDestination { id, config: to, registry }: EcrDestination<'_>| NodeGrant {
         registry,
+        later: later_repositories(config, to),
         mirrored: mirrored(config, id).collect(),
         caches: caches(config, id).map(|(_, cache)| cache).collect(),
     };
     let grants = ecr_destinations(config).map(grant);
-    let pulls = |node: &NodeGrant<'_>| !(node.mirrored.is_empty() && node.caches.is_empty());
+    let pulls = |node: &NodeGrant<'_>| {
+        !(node.mirrored.is_empty() && node.later.is_none() && node.caches.is_empty())
+    };
     pull(&grants.filter(pulls).collect::<Vec<_>>())
 }
 
 fn pull(nodes: &[NodeGrant<'_>]) -> Value {
     let mut grants = Grants::default();
-    for NodeGrant { registry, mirrored, caches } in nodes {
+    for NodeGrant { registry, mirrored, later, caches } in nodes {
+        if let Some(pattern) = later {
+            grants.add(registry, pattern, &Actions::from(PULL));
+        }
         for repository in mirrored {
             grants.add(registry, repository.as_str(), &Actions::from(PULL));
         }
@@ -75,6 +83,7 @@ mod tests {
         let tagged = tagged("docker-hub");
         let node = NodeGrant {
             registry: registry(),
+            later: None,
             mirrored: names.iter().collect(),
             caches: vec![&plain, &tagged],
         };
@@ -133,9 +142,24 @@ mod tests {
     #[test]
     fn a_cache_without_a_prefix_grants_every_repository() {
         let root = cache("ROOT");
-        let node = NodeGrant { registry: registry(), mirrored: Vec::new(), caches: vec![&root] };
+        let node = NodeGrant {
+            registry: registry(),
+            later: None,
+            mirrored: Vec::new(),
+            caches: vec![&root],
+        };
         let resource = &pull(&[node])["Statement"][1]["Resource"];
         assert_eq!(*resource, json!(["arn:aws:ecr:eu-west-1:123456789012:repository/*"]));
+    }
+
+    #[test]
+    fn a_configuration_without_images_grants_pulls_below_the_prefix() {
+        let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        let text = format!("[[destination]]\nregistry = \"{host}\"\nprefix = \"mirror\"\n");
+        let config = Config::parse("m.toml", &text, std::path::Path::new(""), &|_| None).unwrap();
+        let statement = &pull_policy(&config)["Statement"][1];
+        let arn = "arn:aws:ecr:eu-west-1:123456789012:repository/mirror/*";
+        assert_eq!((&statement["Action"], &statement["Resource"]), (&json!(PULL), &json!([arn])));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     actions,
     grants::{EcrDestination, caches, ecr_destinations},
+    mirror::warm_statements,
     pull::{first_pull_actions, purpose},
     statements::{Actions, Grants, allow, allow_if, document},
 };
@@ -123,7 +124,11 @@ pub(crate) fn pull_through_policy(config: &Config) -> Value {
     };
     let grants = ecr_destinations(config).map(grant);
     let needed = grants.filter(|grant| !grant.caches.is_empty() || grant.on_push.is_some());
-    pull_through(&needed.collect::<Vec<_>>())
+    let mut document = pull_through(&needed.collect::<Vec<_>>());
+    if let Some(statements) = document["Statement"].as_array_mut() {
+        statements.extend(warm_statements(config));
+    }
+    document
 }
 
 fn pull_through(grants: &[CacheGrant<'_>]) -> Value {

@@ -1,6 +1,6 @@
 //! Turns the two references of `copy` into a configuration and an image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     config::{AccountSettings, Aws, Config, DestinationConfig, RepositoryRules},
@@ -71,6 +71,7 @@ impl CopyRequest {
             caches: Vec::new(),
             pull_shares: BTreeMap::new(),
             wildcards: Vec::new(),
+            listed_hosts: BTreeSet::new(),
             files: Vec::new(),
             file_names: Vec::new(),
             warnings: Vec::new(),

@@ -165,16 +165,29 @@ fn printed(policy: &str, toml: &str) -> Policy {
 
 /// The policy for this configuration in a directory, which may have its files.
 fn printed_in(directory: &Path, policy: &str, toml: &str) -> Policy {
+    Policy::parse(&succeeded(directory, toml, &["iam", policy]))
+}
+
+/// The output of the program with this configuration.
+fn succeeded(directory: &Path, toml: &str, arguments: &[&str]) -> String {
     fs::write(directory.join("mirror.toml"), toml).unwrap();
-    let ended = run(directory, &["iam", policy]);
+    let ended = run(directory, arguments);
     assert_eq!(ended.status, Some(0), "{}", ended.talk);
-    Policy::parse(&ended.out)
+    ended.out
 }
 
 /// Plans, mirrors twice and checks everything under the policy of `iam mirror`. Returns the proxy and the last report.
 async fn synced(world: &World, caches: &'static FirstPulls) -> (Proxy, Report) {
+    synced_under(printed("mirror", &world.toml()), world, caches).await
+}
+
+/// Plans, mirrors twice and checks everything under this policy. Returns the proxy and the last report.
+async fn synced_under(
+    policy: Policy,
+    world: &World,
+    caches: &'static FirstPulls,
+) -> (Proxy, Report) {
     let toml = world.toml();
-    let policy = printed("mirror", &toml);
     let proxy = Proxy::start(world.sandbox.address(), caches, policy).await;
     let mut last = None;
     for (mode, check) in [
@@ -298,6 +311,41 @@ async fn an_ecr_source_and_a_secret_need_no_permission_outside_their_policy() {
     let used =
         ["ecr:DescribeImages", "ecr:GetDownloadUrlForLayer", "secretsmanager:GetSecretValue"];
     proxy.assert_sufficient(&used);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ecr_source_with_a_wildcard_needs_no_permission_outside_its_policy() {
+    let source = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let fill = format!(
+        "[[destination]]\nregistry = \"{source}\"\n{}",
+        entry("quay.io/coreos/etcd:v3.5.17", "platforms = [\"linux/amd64\"]")
+    );
+    let copy = format!(
+        "[[destination]]\nregistry = \"{ECR}\"\n\
+         [images]\n\"{source}/coreos/*\" = {{ tags = \"v3.5.17\", at_most = 9 }}\n"
+    );
+    // `iam` lists the repositories, too
+    let home = tempfile::tempdir().unwrap();
+    succeeded(home.path(), &fill, &["sync", "--sandbox=state"]);
+    let printed = succeeded(home.path(), &copy, &["iam", "mirror", "--sandbox=state"]);
+    let mut world = World::new().await;
+    world.reconfigure(fill);
+    world.sync().await.assert_exit(0);
+    world.reconfigure(copy);
+    let (proxy, report) = synced_under(Policy::parse(&printed), &world, &[]).await;
+    assert_eq!(report.images.len(), 1);
+    proxy.assert_sufficient(&["ecr:DescribeRepositories", "ecr:GetDownloadUrlForLayer"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_of_a_configuration_without_images_is_enough_for_later_images() {
+    let destination = format!("[[destination]]\nregistry = \"{ECR}\"\nprefix = \"mirror\"\n");
+    let world = World::new().await.configured(&destination);
+    let policy = printed("mirror", &destination);
+    let world = world.configured("[defaults]\narchived = \"restore\"");
+    let world = world.image("quay.io/team/app:1", AMD64).image("docker.io/library/b:1", AMD64);
+    let (proxy, _) = synced_under(policy, &world, &[]).await;
+    proxy.assert_sufficient(&PUSH);
 }
 
 #[tokio::test(flavor = "multi_thread")]

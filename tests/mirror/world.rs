@@ -27,6 +27,7 @@ use ecr_mirror::{
     run::{
         registries,
         sync::{ImagesToSync, SyncRequest, run},
+        wildcards,
     },
     sandbox::{self, Entry, Sandbox, Store, Upstream, upstream::Manifest},
 };
@@ -247,6 +248,7 @@ pub(crate) async fn mirror_with(
 ) -> Report {
     let parsed = Config::parse("mirror.toml", toml, Path::new(""), &|_| None);
     let config = parsed.unwrap_or_else(|wrong| panic!("{wrong}\n{toml}"));
+    let config = wildcards::expand(registries, config).await.unwrap();
     let work = SyncRequest { config: &config, images: ImagesToSync::all(&config), options };
     run(registries, work, observer, &shutdown).await.unwrap()
 }

@@ -6,7 +6,8 @@ terraform {
 }
 
 locals {
-  suffix      = startswith(var.aws_region, "cn-") ? "amazonaws.com.cn" : "amazonaws.com"
+  suffixes    = { cn = "amazonaws.com.cn", eusc = "amazonaws.eu" }
+  suffix      = lookup(local.suffixes, split("-", var.aws_region)[0], "amazonaws.com")
   registry    = "${var.aws_account_id}.dkr.ecr.${var.aws_region}.${local.suffix}"
   destination = "${local.registry}/${var.ecr_repo_name}:${var.ecr_repo_tag}"
   platform    = strcontains(var.architecture, "/") ? var.architecture : "linux/${var.architecture}"

@@ -535,6 +535,7 @@ fn a_source_with_a_wildcard_becomes_an_entry_for_each_repository() {
         ]
     );
     assert!(expanded.wildcards.is_empty());
+    assert_eq!(expanded.listed_hosts, config.listed_hosts, "the registries were asked");
     let error = |quay: &[&str]| config.expanded(&listed(quay), &unset).unwrap_err().to_string();
     assert!(error(&["a/b", "a/c", "a/d"]).contains("3 repositories match\nhint: raise `at_most`"));
     assert!(error(&["a/old"]).contains("matches none of 1 repositories"));

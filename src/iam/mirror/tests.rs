@@ -1,11 +1,14 @@
 //! Compares whole documents, so that nothing else is granted.
 
 use super::*;
-use crate::model::{
-    EcrHost, Repository,
-    ecr_settings::{
-        AccountSettings, Encryption, Reconcile, RepositoryRules, RepositorySettings, ScanKind,
-        Scanning, TagMutability,
+use crate::{
+    config::{KnownRepositories, ListedRepositories},
+    model::{
+        EcrHost, Repository,
+        ecr_settings::{
+            AccountSettings, Encryption, Reconcile, RepositoryRules, RepositorySettings, ScanKind,
+            Scanning, TagMutability,
+        },
     },
 };
 
@@ -26,17 +29,20 @@ fn push(host: &str, repositories: &[&str], create: Create) -> PushGrant {
         restored: BTreeSet::new(),
         filtered: BTreeSet::new(),
         mounts: false,
+        later: None,
     }
 }
 
 const EU: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-const NONE: BTreeSet<String> = BTreeSet::new();
+fn reads(pulls: impl Into<Vec<PullGrant>>) -> SourceGrants {
+    SourceGrants { pulls: pulls.into(), ..SourceGrants::default() }
+}
 
 #[test]
 fn one_existing_repository_needs_only_the_push_actions() {
     assert_eq!(
-        mirror(&[push(EU, &["mirror/nginx"], Create::Never)], &[], &[], &[], &NONE),
+        mirror(&[push(EU, &["mirror/nginx"], Create::Never)], &reads([]), &[]),
         json!({
             "Version": "2012-10-17",
             "Statement": [
@@ -83,7 +89,7 @@ fn create_mount_and_pull_are_granted_only_where_they_happen() {
         repository: "base".parse().unwrap(),
         tags: TagListingApi::Never,
     }];
-    let document = mirror(&pushes, &pulls, &[], &[], &NONE);
+    let document = mirror(&pushes, &reads(pulls.clone()), &[]);
     assert_eq!(
         document,
         json!({
@@ -146,7 +152,7 @@ fn create_mount_and_pull_are_granted_only_where_they_happen() {
         })
     );
     let reversed = [pushes[1].clone(), pushes[0].clone()];
-    assert_eq!(mirror(&reversed, &pulls, &[], &[], &NONE).to_string(), document.to_string());
+    assert_eq!(mirror(&reversed, &reads(pulls.clone()), &[]).to_string(), document.to_string());
 }
 
 #[test]
@@ -157,7 +163,7 @@ fn a_repository_that_is_source_and_destination_is_named_once() {
         tags: TagListingApi::Never,
     }];
     let pushes = [push(EU, &["a"], Create::Never)];
-    let document = mirror(&pushes, &pulls, &[], &[], &NONE).to_string();
+    let document = mirror(&pushes, &reads(pulls.clone()), &[]).to_string();
     assert_eq!(document.matches("repository/a").count(), 1);
     assert!(document.contains("ecr:GetDownloadUrlForLayer") && document.contains("PutImage"));
 }
@@ -165,14 +171,16 @@ fn a_repository_that_is_source_and_destination_is_named_once() {
 #[test]
 fn a_configuration_without_ecr_grants_nothing() {
     let nothing = json!({ "Version": "2012-10-17", "Statement": [] });
-    assert_eq!(mirror(&[], &[], &[], &[], &NONE), nothing);
+    assert_eq!(mirror(&[], &reads([]), &[]), nothing);
 }
 
 #[test]
 fn each_secret_is_named_once() {
     let arn = |name: &str| format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}");
+    let secrets = vec![arn("quay-2"), arn("hub-1"), arn("hub-1")];
+    let reads = SourceGrants { secrets, ..SourceGrants::default() };
     assert_eq!(
-        mirror(&[], &[], &[], &[arn("quay-2"), arn("hub-1"), arn("hub-1")], &NONE)["Statement"],
+        mirror(&[], &reads, &[])["Statement"],
         json!([{
             "Sid": "ReadCredentials",
             "Effect": "Allow",
@@ -218,7 +226,7 @@ fn only_configured_settings_are_granted() {
         let case = format!("{create:?} {reconcile:?}");
         let mut push = push(EU, &["a"], create);
         push.rules = RepositoryRules { create, reconcile, settings, ..RepositoryRules::default() };
-        let document = mirror(&[push], &[], &[], &[], &NONE);
+        let document = mirror(&[push], &reads([]), &[]);
         let granted = document["Statement"][1]["Action"].as_array().unwrap();
         let mut wanted: Vec<String> = PUSH.iter().map(|action| (*action).to_owned()).collect();
         wanted.extend(expected.iter().map(|action| format!("ecr:{action}")));
@@ -231,7 +239,7 @@ fn only_configured_settings_are_granted() {
 fn restoring_is_granted_only_on_the_repositories_whose_images_are_restored() {
     let restored = names(&["b"]).into_iter().collect();
     let push = PushGrant { restored, ..push(EU, &["a", "b"], Create::Never) };
-    let document = mirror(&[push], &[], &[], &[], &NONE);
+    let document = mirror(&[push], &reads([]), &[]);
     let statements = document["Statement"].as_array().unwrap();
     let restoring: Vec<_> =
         statements.iter().filter(|it| it["Action"].to_string().contains(RESTORE)).collect();
@@ -246,7 +254,7 @@ fn restoring_is_granted_only_on_the_repositories_whose_images_are_restored() {
 fn the_config_of_an_image_is_readable_only_where_platforms_are_chosen() {
     let filtered = names(&["b"]).into_iter().collect();
     let push = PushGrant { filtered, ..push(EU, &["a", "b"], Create::Never) };
-    let document = mirror(&[push], &[], &[], &[], &NONE);
+    let document = mirror(&[push], &reads([]), &[]);
     let statements = document["Statement"].as_array().unwrap();
     let mut reading = statements.iter().filter(|it| it["Action"].to_string().contains(PULL[1]));
     let statement = reading.next().unwrap();
@@ -260,7 +268,7 @@ fn a_key_is_granted_if_repositories_are_created_with_it() {
     let keys = |key: &str, create| {
         let mut push = push(EU, &["a"], create);
         push.rules.settings.encryption = Some(Encryption::Kms(Some(key.to_owned())));
-        let document = mirror(&[push], &[], &[], &[], &NONE);
+        let document = mirror(&[push], &reads([]), &[]);
         document["Statement"].as_array().unwrap().get(2).cloned()
     };
     let arn = "arn:aws:kms:eu-west-1:123456789012:key/1";
@@ -286,7 +294,7 @@ fn a_key_is_granted_if_repositories_are_created_with_it() {
 fn each_account_setting_is_granted_by_itself() {
     let document = |account| {
         let push = PushGrant { account, ..push(EU, &["a"], Create::Never) };
-        mirror(&[push.clone(), push], &[], &[], &[], &NONE)
+        mirror(&[push.clone(), push], &reads([]), &[])
     };
     let mounting =
         document(AccountSettings { blob_mounting: Some(true), ..AccountSettings::default() });
@@ -332,7 +340,7 @@ fn each_statement_has_its_own_sid() {
     other.rules.settings.lifecycle = Some(json!({}));
     let mut third = push(EU, &["c"], Create::Missing);
     third.rules.settings.policy = Some(json!({}));
-    let document = mirror(&[other, third], &[], &[], &[], &NONE);
+    let document = mirror(&[other, third], &reads([]), &[]);
     let statements = document["Statement"].as_array().unwrap();
     let sids: BTreeSet<_> = statements.iter().map(|one| one["Sid"].as_str().unwrap()).collect();
     assert_eq!((sids.len(), statements.len()), (3, 3), "{sids:?}");
@@ -345,13 +353,8 @@ fn selecting_tags_grants_listing_them() {
         repository: name.parse().unwrap(),
         tags,
     };
-    let document = mirror(
-        &[],
-        &[pull("a", TagListingApi::Needed), pull("b", TagListingApi::Never)],
-        &[],
-        &[],
-        &NONE,
-    );
+    let pulls = [pull("a", TagListingApi::Needed), pull("b", TagListingApi::Never)];
+    let document = mirror(&[], &reads(pulls), &[]);
     let statements = &document["Statement"].as_array().unwrap()[1..];
     let granted: Vec<_> =
         statements.iter().map(|statement| (&statement["Sid"], &statement["Action"])).collect();
@@ -375,7 +378,7 @@ fn warmed_repositories_are_imported_and_created_but_not_pushed_to() {
     };
     let warms = [warm("quay/a", false), warm("hub/b", true)];
     let pull = |tags| PullGrant { registry: registry(EU), repository: "up".parse().unwrap(), tags };
-    let document = mirror(&[], &[pull(TagListingApi::Only)], &warms, &[], &NONE);
+    let document = mirror(&[], &reads([pull(TagListingApi::Only)]), &warms);
     let statements = document["Statement"].as_array().unwrap();
     let granted: Vec<_> = statements.iter().map(|it| (&it["Sid"], &it["Action"])).collect();
     let warming = [
@@ -427,4 +430,61 @@ fn a_source_that_another_role_reads_needs_only_that_role() {
             "Resource": [role]
         }])
     );
+}
+
+/// The statements for these tables. Each source with a `*` has the repository `team/app`.
+fn statements(text: &str) -> Value {
+    let directory = std::path::Path::new("");
+    let config = Config::parse("m.toml", text, directory, &|_| None).unwrap();
+    let known = KnownRepositories::All(names(&["team/app"]));
+    let places = config.wildcards.iter().map(|it| (it.host.clone(), it.namespace.clone()));
+    let listed: ListedRepositories = places.map(|place| (place, known.clone())).collect();
+    let config = match listed.is_empty() {
+        true => config,
+        false => config.expanded(&listed, &|_| None).unwrap(),
+    };
+    mirror_policy(&config)["Statement"].clone()
+}
+
+#[test]
+fn an_ecr_source_with_a_wildcard_grants_the_list_of_all_repositories_of_its_account() {
+    let wildcard = |keys: &str| {
+        format!(
+            "[[destination]]\nregistry = \"r.example\"\n{keys}\
+             [images]\n\"{EU}/team/*\" = {{ tags = \"1\", at_most = 9 }}\n"
+        )
+    };
+    let own = statements(&wildcard(""));
+    let sids: Vec<_> = own.as_array().unwrap().iter().map(|it| &it["Sid"]).collect();
+    assert_eq!(sids, ["Login", "Pull123456789012EuWest1", "ListRepositories123456789012EuWest1"]);
+    let all = "arn:aws:ecr:eu-west-1:123456789012:repository/*";
+    assert_eq!(
+        (&own[2]["Action"], &own[2]["Resource"]),
+        (&json!(["ecr:DescribeRepositories"]), &json!([all]))
+    );
+    let role = "arn:aws:iam::123456789012:role/reader";
+    let other = statements(&wildcard(&format!("[registry.\"{EU}\"]\nrole_arn = \"{role}\"\n")));
+    let sids: Vec<_> = other.as_array().unwrap().iter().map(|it| &it["Sid"]).collect();
+    assert_eq!((sids, &other[0]["Resource"]), (vec![&json!("ReadAsOtherRole")], &json!([role])));
+}
+
+#[test]
+fn a_configuration_without_images_grants_pushes_below_the_prefix() {
+    let destination = |keys: &str| format!("[[destination]]\nregistry = \"{EU}\"\n{keys}");
+    for (keys, pattern) in [("prefix = \"mirror\"\n", "mirror/*"), ("", "*")] {
+        let printed = statements(&destination(keys));
+        assert_eq!(printed.as_array().unwrap().len(), 2, "{printed}");
+        let arn = format!("arn:aws:ecr:eu-west-1:123456789012:repository/{pattern}");
+        assert_eq!(printed[1]["Resource"], json!([arn]));
+        let granted = printed[1]["Action"].to_string();
+        for action in ["ecr:PutImage", "ecr:CreateRepository", PULL[1], RESTORE] {
+            assert!(granted.contains(action), "{action}: {granted}");
+        }
+        assert!(printed[0]["Action"].to_string().contains("ecr:GetAccountSetting"));
+    }
+    for images in ["[[pull_through]]\nupstream = \"quay\"\n", "[images]\n\"quay.io/a/b\" = \"1\"\n"]
+    {
+        let printed = statements(&destination(images)).to_string();
+        assert!(!printed.contains("repository/*"), "{images}: {printed}");
+    }
 }

@@ -311,3 +311,36 @@ fn repositories_created_by_push_grant_a_template_and_no_rule() {
 fn a_configuration_without_caches_grants_nothing() {
     assert_eq!(pull_through(&[]), json!({ "Version": "2012-10-17", "Statement": [] }));
 }
+
+#[test]
+fn warming_a_selection_grants_the_list_of_its_tags() {
+    let source = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
+    let policy = |registry: &str, image: &str| {
+        let text = format!(
+            "[[destination]]\nregistry = \"123456789012.dkr.ecr.eu-west-1.amazonaws.com\"\n\
+             [[pull_through]]\nupstream = \"ecr\"\nprefix = \"shared\"\nurl = \"{source}\"\n\
+             role_arn = \"arn:aws:iam::123456789012:role/shared\"\n{registry}\
+             [[image]]\nsource = \"{source}/app\"\nvia = \"pull-through\"\n{image}\n"
+        );
+        let config = Config::parse("m.toml", &text, std::path::Path::new(""), &|_| None).unwrap();
+        pull_through_policy(&config)
+    };
+    let exact = policy("", "tags = [\"1\"]");
+    let selected = policy("", "select = { newest = 1 }");
+    let all = selected["Statement"].as_array().unwrap();
+    assert_eq!(all[..all.len() - 1], exact["Statement"].as_array().unwrap()[..]);
+    assert_eq!(
+        all[all.len() - 1],
+        json!({
+            "Sid": "List210987654321EuWest1",
+            "Effect": "Allow",
+            "Action": ["ecr:DescribeImages"],
+            "Resource": ["arn:aws:ecr:eu-west-1:210987654321:repository/app"]
+        })
+    );
+    let role = "arn:aws:iam::210987654321:role/reader";
+    let table = format!("[registry.\"{source}\"]\nrole_arn = \"{role}\"\n");
+    let other = policy(&table, "select = { newest = 1 }");
+    let last = other["Statement"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["Sid"], &last["Resource"]), (&json!("ReadAsOtherRole"), &json!([role])));
+}

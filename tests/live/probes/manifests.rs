@@ -46,7 +46,7 @@ probes! {
         => "404 NAME_UNKNOWN", otherwise "status-after=403@ecr:GET/manifests/", missing_repository;
     "child-deletion", Own, "An image of an index cannot be deleted"
         => "405 UNSUPPORTED", otherwise "status-after=202@ecr:DELETE/manifests/", child_deletion;
-    "image-quota", EmbeddedOnly("a repository would need 10,000 images or more"),
+    "image-quota", EmbeddedOnly("a repository would need 100,000 images"),
         "A repository at its quota of images refuses a further one with 403"
         => "403 DENIED", otherwise "status-after=429@ecr:PUT/manifests/",
         [given "image-quota=0"] image_quota;
