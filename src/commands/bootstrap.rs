@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cli::{BootstrapArgs, Global},
     discover::{DiscoverOptions, FoundUses, Use, files},
-    engine::{Options, WithoutSource},
+    engine::{Options, Questions, WithoutSource},
     model::{Result, outcome::Report},
     output::{Screen, error},
     run::{
@@ -58,7 +58,7 @@ pub(crate) async fn run(global: &Global, screen: &Screen, args: BootstrapArgs) -
         let request = SyncRequest {
             config: &used.config,
             images: ImagesToSync::Entries(used.entries.iter().collect()),
-            options: Options { without_source, ..Options::default() },
+            options: Options { without_source, questions: Questions::AtOnce, ..Options::default() },
         };
         let (mut report, images) = mirror(global, screen, request, None).boxed().await?;
         annotate(screen, &used.config, &report);

@@ -30,9 +30,9 @@ fn merge(
     let (report, missing) = shards.merge()?;
     let saved = files.save_report(&report);
     let locked = match args.lock.as_deref() {
-        Some(path) if missing.is_empty() && LockFile::covers(&report) => shards
-            .lock()
-            .and_then(|lock| file::save(path, "lock file", |out| lock.write(out))),
+        Some(path) if missing.is_empty() && LockFile::covers(&report) => {
+            shards.lock().and_then(|lock| file::save(path, "lock file", |out| lock.write(out)))
+        }
         Some(path) => Err(LockFile::unwritten(path)),
         None => Ok(()),
     };

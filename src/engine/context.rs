@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    options::{Check, Mode, WithoutSource},
+    options::{Check, Mode, Questions, WithoutSource},
     shutdown::Shutdown,
 };
 use crate::model::{
@@ -20,6 +20,7 @@ pub(crate) struct RunContext {
     pub(crate) mode: Mode,
     pub(crate) check: Check,
     pub(crate) without_source: WithoutSource,
+    pub(crate) questions: Questions,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) shutdown: Shutdown,
     /// Limits the images that hold manifests and move blobs.

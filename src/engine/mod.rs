@@ -25,7 +25,7 @@ mod tests;
 
 pub(crate) use image::tree::pushed_digest;
 pub use options::{
-    Check, Endpoint, Endpoints, Mode, Options, SourceEndpoint, TRANSFERS, WithoutSource,
+    Check, Endpoint, Endpoints, Mode, Options, Questions, SourceEndpoint, TRANSFERS, WithoutSource,
 };
 pub use run::{Mirror, Summary};
 pub use shutdown::{Shutdown, signals};

@@ -64,6 +64,17 @@ pub enum WithoutSource {
     Keep,
 }
 
+/// The order of the questions about a tag at a source that answers them without a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Questions {
+    /// The destinations first: the source is not asked for the digest of a tag that one of them lacks.
+    #[default]
+    Fewest,
+    /// Both sides at once. A run with nothing to do is shorter by a round trip, and a tag that a
+    /// destination lacks costs one request more.
+    AtOnce,
+}
+
 /// Concurrent blob transfers, unless the user chooses another number.
 pub const TRANSFERS: usize = 32;
 
@@ -72,6 +83,7 @@ pub struct Options {
     pub mode: Mode,
     pub check: Check,
     pub without_source: WithoutSource,
+    pub questions: Questions,
     /// Concurrent blob transfers, at least one. Every registry of the run needs as many
     /// connections: [`placements`](crate::engine::blob::placements) tells why.
     pub transfers: usize,
@@ -79,7 +91,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let (check, without_source) = Default::default();
-        Self { mode: Mode::Mirror, check, without_source, transfers: TRANSFERS }
+        let (check, without_source, questions) = Default::default();
+        Self { mode: Mode::Mirror, check, without_source, questions, transfers: TRANSFERS }
     }
 }

@@ -97,7 +97,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
         observer: Arc<dyn Observer>,
         shutdown: Shutdown,
     ) -> Self {
-        let Options { mode, transfers, check, without_source } = options;
+        let Options { mode, transfers, check, without_source, questions } = options;
         let sources = endpoints.sources.into_iter().map(|(location, endpoint)| {
             let context = Arc::new(contexts.source.for_host(&location.to_string()));
             let registry = SourceRegistry::new(location.clone(), endpoint, context);
@@ -109,6 +109,7 @@ impl<S: Source, D: Destination> Mirror<S, D> {
                 mode,
                 check,
                 without_source,
+                questions,
                 observer,
                 shutdown,
                 copies: Arc::new(Semaphore::new(2 * transfers.max(4))),

@@ -215,7 +215,9 @@ fn regsync_files_are_translated_to_the_images_that_regsync_copies() {
                     "docker.io/library/busybox 1 → ECR/library/busybox",
                     "quay.io/a/b 1 → ECR/a/b",
                 ],
-                open: &["input:6: the login is not repeated: set `QUAY_USER` and `QUAY_IO_PASSWORD`"],
+                open: &[
+                    "input:6: the login is not repeated: set `QUAY_USER` and `QUAY_IO_PASSWORD`",
+                ],
                 text: &[
                     "username = \"${HUB_USER:-}\"",
                     "password = \"${HUB_TOKEN:-}\"",

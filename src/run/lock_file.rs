@@ -85,7 +85,8 @@ impl LockFile {
     /// The error of a lock file that would not cover every selected image.
     pub(crate) fn unwritten(path: &Path) -> Error {
         let path = path.display();
-        let problem = format!("the lock file `{path}` is not written: it would not cover every image");
+        let problem =
+            format!("the lock file `{path}` is not written: it would not cover every image");
         Error::new(Kind::Unavailable, problem)
             .hint("fix the failed images, restore the archived ones, and run again")
     }

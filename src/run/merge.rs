@@ -29,7 +29,8 @@ impl ShardFiles {
     /// # Errors
     /// [`Kind::Configuration`] if a file is neither, or if none is a report.
     pub(crate) fn read(paths: &[PathBuf], written: &[&Path]) -> Result<Self> {
-        let written: Vec<PathBuf> = written.iter().filter_map(|it| it.canonicalize().ok()).collect();
+        let written: Vec<PathBuf> =
+            written.iter().filter_map(|it| it.canonicalize().ok()).collect();
         let is_written = |path: &PathBuf| path.canonicalize().is_ok_and(|it| written.contains(&it));
         let mut files = Self::default();
         for path in expand(paths)?.iter().filter(|path| !is_written(path)) {
@@ -89,7 +90,8 @@ impl ShardFiles {
     pub(crate) fn lock(&self) -> Result<LockFile> {
         let (locks, reports) = (self.locks.len(), self.reports.len());
         if locks != reports {
-            let problem = format!("the number of lock files is {locks}, and that of reports {reports}");
+            let problem =
+                format!("the number of lock files is {locks}, and that of reports {reports}");
             return Err(Error::new(Kind::Configuration, problem)
                 .hint("write both for each shard: `sync --shard I/N --report FILE --lock FILE`"));
         }

@@ -138,14 +138,17 @@ pub(crate) async fn run_selection<'a>(
         }
         ImagesToSync::Locked(images) => RunItems { images, ..RunItems::default() },
         ImagesToSync::Entries(entries) => {
-            let items = tokio::select! {
-                biased;
-                // first, because without a request it is ready at once
-                items = select_images::select_images(registries, config, &entries, &*observer).boxed() => items?,
-                () = shutdown.stopping() => entries
-                    .iter()
-                    .map(|entry| SelectedItem::Rows(select_images::entry_rows(config, entry)))
-                    .collect(),
+            let listed = || select_images::select_images(registries, config, &entries, &*observer);
+            let items = match select_images::select_offline(config, &entries) {
+                Some(items) => items,
+                None => tokio::select! {
+                    biased;
+                    () = shutdown.stopping() => entries
+                        .iter()
+                        .map(|entry| SelectedItem::Rows(select_images::entry_rows(config, entry)))
+                        .collect(),
+                    items = listed().boxed() => items?,
+                },
             };
             RunItems::split(items)
         }

@@ -4,6 +4,7 @@ use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, process::Stdi
 
 use aws_sdk_ecr::types::{ImageIdentifier, TargetStorageClass};
 use ecr_mirror::sandbox::{Entry, Mode, Options, Sandbox};
+use http::Method;
 use serde_json::Value;
 
 use super::{
@@ -324,7 +325,11 @@ async fn five_mirrored_images_cost_one_question_each_on_both_sides() {
     let setup = BuildSetup::new(&names, |_| String::new()).await;
     let (first, _) = setup.bootstrap("").await;
     assert_eq!(first.status, Some(0), "{} {}", first.out, first.talk);
-    let before = setup.sandbox.journal().len();
+    let journal = setup.sandbox.journal();
+    let is_question =
+        |entry: &&Entry| entry.method == Method::HEAD && entry.path.contains("/manifests/");
+    assert_eq!(journal.iter().filter(is_question).count(), 5, "both sides are asked at once");
+    let before = journal.len();
     let (again, report) = setup.bootstrap("").await;
     assert_eq!(again.status, Some(0), "{}", again.talk);
     assert_eq!(column(&report, "outcome"), ["up_to_date"; 5]);

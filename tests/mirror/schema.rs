@@ -241,6 +241,22 @@ fn the_schema_and_the_parser_refuse_the_same_types_and_words() {
 }
 
 #[test]
+fn only_a_list_is_below_a_key_of_images_that_ends_with_a_slash() {
+    let schema = Schema::read(CONFIG);
+    for (key, value, is_valid) in [
+        ("quay.io/", "['a/b:1']", true),
+        ("quay.io/", "'a/b:1'", false),
+        ("quay.io/", "{ tags = ['1'] }", false),
+        ("quay.io/a/b", "'1'", true),
+    ] {
+        let document = format!("{DESTINATION}[images]\n'{key}' = {value}\n");
+        let problem = schema.problem(&json(&document).unwrap());
+        let found = (problem.is_none(), refused(&document).is_empty());
+        assert_eq!(found, (is_valid, is_valid), "{document}");
+    }
+}
+
+#[test]
 fn the_schema_refuses_every_wrong_key_and_type_of_the_fixtures() {
     let schema = Schema::read(CONFIG);
     for (name, document) in wrong_in_form() {

@@ -18,7 +18,7 @@ use super::{foreign, tree};
 use crate::{
     engine::{
         context::RunContext,
-        options::{Check, Mode},
+        options::{Check, Mode, Questions},
         state::{
             pull_budget::PullQueue,
             repository::{SourceRepository, TargetRepository},
@@ -178,8 +178,8 @@ enum FoundSource<'a> {
     Hint(&'a Tag, Digest),
 }
 
-/// Asks both sides at once. Asks the source for the digest of a tag that every target has. Asks a
-/// source that limits pulls for each tag. Returns `None` without a question if a target lacks the
+/// Asks both sides at once. Asks the source for the digest of a tag that every target has; for that of each
+/// tag if it limits pulls, or if the run asks both sides at once. Returns `None` without a question if a target lacks the
 /// image of the tag: reading the manifest tells its digest, too.
 async fn find_source<'a, S: Source, D: Destination>(
     context: &RunContext,
@@ -196,7 +196,10 @@ async fn find_source<'a, S: Source, D: Destination>(
             if reader.starts_registry() {
                 return read_tag(job, reader, tag).await.map(FoundSource::Digest).map(Some);
             }
-            if reader.reads_are_free() && is_missing_at_a_target(job).await {
+            if context.questions == Questions::Fewest
+                && reader.reads_are_free()
+                && is_missing_at_a_target(job).await
+            {
                 return Ok(None);
             }
         }

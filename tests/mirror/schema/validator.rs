@@ -120,9 +120,27 @@ impl Schema {
                 });
                 inner(checked.next())
             }
+            "patternProperties" => {
+                let known = rule.as_object().unwrap().iter();
+                let mut checked = known.flat_map(|(pattern, schema)| {
+                    let pattern = Regex::new(pattern).unwrap();
+                    let matching = object.into_iter().flatten();
+                    let matching = matching.filter(move |(key, _)| pattern.is_match(key));
+                    matching.filter_map(move |(key, item)| {
+                        self.refused(schema, item, &format!("{at}/{key}"))
+                    })
+                });
+                inner(checked.next())
+            }
             "additionalProperties" => {
                 let others = object.into_iter().flatten();
-                let mut others = others.filter(|(key, _)| schema["properties"].get(key).is_none());
+                let patterns = schema["patternProperties"].as_object().into_iter().flatten();
+                let patterns: Vec<_> = patterns.map(|(it, _)| Regex::new(it).unwrap()).collect();
+                let is_named = |key: &str| {
+                    schema["properties"].get(key).is_some()
+                        || patterns.iter().any(|pattern| pattern.is_match(key))
+                };
+                let mut others = others.filter(|(key, _)| !is_named(key));
                 inner(
                     others.find_map(|(key, item)| self.refused(rule, item, &format!("{at}/{key}"))),
                 )
