@@ -163,14 +163,15 @@ pub(crate) fn ecr(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     Ok((rows, bounds))
 }
 
-/// Plans a large mirrored configuration; shows the curve over the number of tags.
+/// Plans a large mirrored configuration; shows the curve over the number of tags. The registries answer
+/// without a delay: with one, it is the connections to the source that bound the time.
 ///
 /// # Errors
 /// If a program or a server fails.
 pub(crate) fn plan(setup: &Setup) -> Result<(String, Vec<Bound>)> {
     const SIZES: [usize; 5] = [250, 500, 1_000, 2_000, 2_500];
     const EACH: usize = 5;
-    let server = Server::cloud(&setup.empty("cloud")?, &setup.latency, &[])?;
+    let server = Server::cloud(&setup.empty("cloud")?, "0ms", &[])?;
     let tags = tags(EACH);
     let images: Vec<String> = (0..SIZES[4] / EACH)
         .map(|number| format!("registry.example/team-{}/app-{number}", number % 20))
@@ -193,8 +194,8 @@ pub(crate) fn plan(setup: &Setup) -> Result<(String, Vec<Bound>)> {
         let name = format!("plan {size}");
         let seconds = median(series.trials.iter().map(|trial| trial.cost.seconds));
         if let Some((fewer, before)) = before.replace((size, seconds)) {
-            // tolerates a tenth as noise
-            let most = 1.1 * size as f64 / fewer as f64;
+            // tolerates a quarter as noise
+            let most = 1.25 * size as f64 / fewer as f64;
             bounds.push(Bound::new(format!("{name}: time ÷ {fewer}"), seconds / before, most));
         }
         if size == SIZES[4] {
