@@ -178,9 +178,9 @@ enum FoundSource<'a> {
     Hint(&'a Tag, Digest),
 }
 
-/// Asks both sides at once. Asks the source for the digest of a tag that every target has; for that of each
-/// tag if it limits pulls, or if the run asks both sides at once. Returns `None` without a question if a target lacks the
-/// image of the tag: reading the manifest tells its digest, too.
+/// Asks the targets, and the source for the digest of the tag. Returns `None` without a question to
+/// the source if a target lacks the image of the tag, unless the source limits pulls or the run asks
+/// both sides at once: reading the manifest tells its digest, too.
 async fn find_source<'a, S: Source, D: Destination>(
     context: &RunContext,
     job: &'a Job<S, D>,
