@@ -188,11 +188,11 @@ pub(super) fn rules(success: &str, failure: &str) -> String {
 
 pub(super) fn examples(lines: Examples) -> String {
     let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
-    let line = |(command, meaning): &(&str, &str)| match *meaning {
+    let lines = lines.iter().map(|(command, meaning)| match *meaning {
         "" => format!("  {command}\n"),
         meaning => format!("  {command:<width$}  # {meaning}\n"),
-    };
-    format!("Examples:\n{}\n", lines.iter().map(line).collect::<String>())
+    });
+    format!("Examples:\n{}\n", lines.collect::<String>())
 }
 
 /// The meaning of 0 and 1, then of the other codes.

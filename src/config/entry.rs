@@ -452,7 +452,7 @@ pub(super) fn entries(
         true => Shape::Index,
         false => shape(&keys, &source)?,
     };
-    let (pinned, exact): (Vec<_>, Vec<_>) = tags.into_iter().partition(|it| it.digest.is_some());
+    let (pinned, exact) = tags.into_iter().partition::<Vec<_>, _>(|it| it.digest.is_some());
     let mut groups: Vec<(Tags, Vec<Span>)> = Vec::new();
     if !exact.is_empty() {
         let (tags, spans) = exact.into_iter().map(|it| (it.tag, it.span)).unzip();

@@ -93,7 +93,7 @@ fn position(text: &str, pointer: &str) -> Option<(usize, usize)> {
             let key = match is_list {
                 true => index.to_string(),
                 false => {
-                    let (key, length): (String, usize) = read(&text[at..])?;
+                    let (key, length) = read::<String>(&text[at..])?;
                     at = next(at + length)?;
                     key.replace('~', "~0").replace('/', "~1")
                 }
@@ -101,7 +101,7 @@ fn position(text: &str, pointer: &str) -> Option<(usize, usize)> {
             if key == name {
                 break;
             }
-            let (_, length): (IgnoredAny, usize) = read(&text[at..])?;
+            let (_, length) = read::<IgnoredAny>(&text[at..])?;
             at = next(at + length)?;
         }
     }

@@ -218,7 +218,7 @@ pub(super) fn unused_registries(
     let mirrors = registries.iter().filter(|(host, _)| used.contains(host));
     let mirrors: Vec<&Host> = mirrors.flat_map(|(_, table)| &table.mirrors).collect();
     used.extend(mirrors);
-    let warning = |(host, span): &(Host, Span)| {
+    let warning = |host: &Host, span: &Span| {
         if used.contains(host) {
             let table = registries.get(host)?;
             let has_identity = table.profile.is_some() || table.role_arn.is_some();
@@ -236,7 +236,7 @@ pub(super) fn unused_registries(
         };
         Some(Problem::at(span, "no image uses this registry").hint(hint))
     };
-    spans.iter().filter_map(warning).collect()
+    spans.iter().filter_map(|(host, span)| warning(host, span)).collect()
 }
 
 #[cfg(test)]

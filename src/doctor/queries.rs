@@ -119,12 +119,12 @@ impl<'a> Queries<'a> {
         let destinations = self.config.destinations.iter().filter_map(|to| to.registry.host());
         urls.extend(sources.chain(destinations).filter_map(|host| base(host, Scheme::Usual).ok()));
         let names: BTreeSet<(String, u16)> = urls.iter().filter_map(address).collect();
-        let resolve = |(name, port): (String, u16)| async move {
+        let resolve = async |name: String, port: u16| {
             let error = lookup_host((name.as_str(), port)).await.err()?;
             Some((name, error.to_string()))
         };
         let all = names.len();
-        let found = stream::iter(names).map(resolve).buffered(PARALLEL);
+        let found = stream::iter(names).map(|(name, port)| resolve(name, port)).buffered(PARALLEL);
         judge::names(&found.filter_map(async |it| it).collect::<Vec<_>>().await, all)
     }
 

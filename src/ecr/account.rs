@@ -293,7 +293,7 @@ fn scanning_rules(wanted: &Scanning) -> Vec<RegistryScanningRule> {
             .build()
             .expect("both members are set")
     };
-    let rule = |(frequency, wildcards): (ScanFrequency, &Vec<String>)| {
+    let rule = |frequency, wildcards: &Vec<String>| {
         RegistryScanningRule::builder()
             .scan_frequency(frequency)
             .set_repository_filters(Some(wildcards.iter().map(filter).collect()))
@@ -302,5 +302,6 @@ fn scanning_rules(wanted: &Scanning) -> Vec<RegistryScanningRule> {
     };
     let continuous = (ScanFrequency::ContinuousScan, &wanted.continuous);
     let all = [continuous, (ScanFrequency::ScanOnPush, &wanted.on_push)].into_iter();
-    all.filter(|(_, wildcards)| !wildcards.is_empty()).map(rule).collect()
+    let all = all.filter(|(_, wildcards)| !wildcards.is_empty());
+    all.map(|(frequency, wildcards)| rule(frequency, wildcards)).collect()
 }

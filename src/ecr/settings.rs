@@ -80,9 +80,8 @@ pub(crate) fn differences(wanted: &RepositorySettings, current: &CurrentSettings
             "`encryption` is {old} and not {new}, and ECR cannot change it: delete and recreate the repository"
         ));
     }
-    let is_new = |(key, value): &(&String, &String)| current.tags.get(*key) != Some(*value);
-    let tags: BTreeMap<String, String> =
-        wanted.tags.iter().filter(is_new).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut tags = wanted.tags.clone();
+    tags.retain(|key, value| current.tags.get(key) != Some(value));
     for (key, new) in &tags {
         found.add(&format!("tags.{key}"), json!(current.tags.get(key)), json!(new));
     }
@@ -128,12 +127,14 @@ pub(crate) fn is_same_policy(policy: &Value, other: &Value) -> bool {
 ///
 /// Source: IAM user guide, "AWS JSON policy elements: Principal".
 fn canonical(document: &Value) -> Value {
-    let member = |(name, value): (&String, &Value)| match canonical(value) {
-        all if all == "*" && name == "Principal" => (name.clone(), json!({ "AWS": "*" })),
-        value => (name.clone(), value),
+    let member = |name: &str, value: &Value| match canonical(value) {
+        all if all == "*" && name == "Principal" => json!({ "AWS": "*" }),
+        value => value,
     };
     match document {
-        Value::Object(members) => members.iter().map(member).collect(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (name.clone(), member(name, value))).collect()
+        }
         Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
             let mut items: Vec<Value> = items.iter().map(canonical).collect();
             items.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
@@ -225,10 +226,8 @@ pub(crate) fn encryption_type(setting: &Encryption) -> EncryptionType {
 }
 
 pub(crate) fn to_tags(tags: &BTreeMap<String, String>) -> Vec<ApiTag> {
-    let tag = |(key, value): (&String, &String)| {
-        ApiTag::builder().key(key).value(value).build().expect("both members are set")
-    };
-    tags.iter().map(tag).collect()
+    let tags = tags.iter().map(|(key, value)| ApiTag::builder().key(key).value(value).build());
+    tags.map(|tag| tag.expect("both members are set")).collect()
 }
 
 #[cfg(test)]

@@ -117,12 +117,13 @@ pub fn signals() -> io::Result<BoxStream<'static, Interrupt>> {
     if !starts_without_hangup() {
         kinds.push((SignalKind::hangup(), Interrupt::Hup));
     }
-    let watch = |(kind, interrupt): (SignalKind, Interrupt)| {
+    let mut watched = Vec::with_capacity(kinds.len());
+    for (kind, interrupt) in kinds {
         let mut signal = signal(kind)?;
-        Ok(stream::poll_fn(move |cx| signal.poll_recv(cx)).map(move |()| interrupt))
-    };
-    let watched: io::Result<Vec<_>> = kinds.into_iter().map(watch).collect();
-    Ok(stream::select_all(watched?).boxed())
+        let received = stream::poll_fn(move |cx| signal.poll_recv(cx));
+        watched.push(received.map(move |()| interrupt));
+    }
+    Ok(stream::select_all(watched).boxed())
 }
 
 /// Returns `true` if the process was started with SIGHUP ignored. Read once, before it is watched;

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn rules(pairs: &[(&str, &str)]) -> Rules {
-        let pair = |(source, target): &(&str, &str)| {
+        let pair = |source: &str, target: &str| {
             let source: crate::model::Reference = source.parse().unwrap();
             let target = WishTarget {
                 host: "r.example".parse().unwrap(),
@@ -165,7 +165,8 @@ mod tests {
             };
             Pair { host: source.host, repository: source.repository, target }
         };
-        let pairs: BTreeSet<Pair> = pairs.iter().map(pair).collect();
+        let pairs: BTreeSet<Pair> =
+            pairs.iter().map(|(source, target)| pair(source, target)).collect();
         let rules = find(&pairs, true);
         // a rule and its exceptions result in the targets
         for pair in &pairs {

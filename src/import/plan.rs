@@ -77,7 +77,7 @@ fn places(wishes: &[Wish], file: &KnownFile, problems: &mut Vec<String>) -> Vec<
         }
     }
     let per_registry = pairs.len() == 1 && file.destinations.is_empty();
-    let place = |(host, pairs): (&&Host, &BTreeSet<Pair>)| {
+    let mut place = |host: &Host, pairs: &BTreeSet<Pair>| {
         let rules = naming::find(pairs, per_registry);
         let Some(known) = file.destinations.iter().find(|it| it.registry == host.as_str()) else {
             if !file.destinations.is_empty() {
@@ -85,7 +85,7 @@ fn places(wishes: &[Wish], file: &KnownFile, problems: &mut Vec<String>) -> Vec<
                     "`{host}` is not a destination of the file: its images go to those of the file"
                 ));
             }
-            return Place { host: (*host).clone(), name: host.to_string(), rules };
+            return Place { host: host.clone(), name: host.to_string(), rules };
         };
         // no template is `""`: every name is written out
         let template = file.has_rules.then(String::new);
@@ -100,9 +100,9 @@ fn places(wishes: &[Wish], file: &KnownFile, problems: &mut Vec<String>) -> Vec<
                 pair.target.repository, rules.prefix
             ));
         }
-        Place { host: (*host).clone(), name: known.name.clone(), rules }
+        Place { host: host.clone(), name: known.name.clone(), rules }
     };
-    pairs.iter().map(place).collect()
+    pairs.iter().map(|(host, pairs)| place(host, pairs)).collect()
 }
 
 fn entries(wishes: Vec<Wish>, places: &[Place], file: &KnownFile) -> Vec<PlannedEntry> {

@@ -101,12 +101,11 @@ fn by_name<S: Serializer>(fields: &[Field], serializer: S) -> Result<S::Ok, S::E
 
 fn from_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Field>, D::Error> {
     let fields = serde_json::Map::<String, Value>::deserialize(deserializer)?;
-    let field = |(name, values): (String, Value)| {
-        let [old, new] = serde_json::from_value(values)?;
+    let fields = fields.into_iter().map(|(name, values)| {
+        let [old, new] = serde_json::from_value(values).map_err(serde::de::Error::custom)?;
         Ok(Field { name, old, new })
-    };
-    let fields: Result<_, serde_json::Error> = fields.into_iter().map(field).collect();
-    fields.map_err(serde::de::Error::custom)
+    });
+    fields.collect()
 }
 
 impl SettingChange {

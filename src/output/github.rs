@@ -94,10 +94,9 @@ fn problems<'a>(
 }
 
 fn command(properties: &[(&str, &str)], message: &str) -> String {
-    let property = |(name, value): &(&str, &str)| {
-        format!("{name}={}", data(value).replace(':', "%3A").replace(',', "%2C"))
-    };
-    let properties: Vec<String> = properties.iter().map(property).collect();
+    let escaped = |value: &str| data(value).replace(':', "%3A").replace(',', "%2C");
+    let properties = properties.iter().map(|(name, value)| format!("{name}={}", escaped(value)));
+    let properties: Vec<String> = properties.collect();
     let blank = if properties.is_empty() { "" } else { " " };
     format!("::error{blank}{}::{}", properties.join(","), data(message))
 }

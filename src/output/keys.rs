@@ -61,8 +61,7 @@ impl<'a> SchemaReader<'a> {
         has_heading: impl Fn(&'a Value) -> bool,
     ) -> (Vec<TableKey>, Vec<(&'a String, &'a Value)>) {
         let properties = self.properties(table).map(members).into_iter().flatten();
-        let (inner, plain): (Vec<_>, Vec<_>) =
-            properties.partition(|(_, value)| has_heading(value));
+        let (inner, plain) = properties.partition::<Vec<_>, _>(|(_, value)| has_heading(value));
         let mut keys = Vec::new();
         for (name, value) in plain {
             self.add_key(name, value, &mut keys);

@@ -111,9 +111,9 @@ fn of_report(report: &Report) -> Vec<Metric> {
         let sample = |(key, value)| Sample { labels: vec![(label, key)], value };
         Metric { name, help, unit, samples: counts.into_iter().map(sample).collect() }
     };
-    let (sides, other): (Vec<_>, Vec<_>) = counts(&report.requests)
+    let (sides, other) = counts(&report.requests)
         .into_iter()
-        .partition(|(name, _)| !["retries", "throttled"].contains(&name.as_str()));
+        .partition::<Vec<_>, _>(|(name, _)| !["retries", "throttled"].contains(&name.as_str()));
     let other = |wanted: &str| {
         let value = other.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
         vec![Sample { labels: Vec::new(), value: value.unwrap_or_default() }]
@@ -205,8 +205,9 @@ fn prometheus(gauges: &[Metric]) -> String {
         let name = format!("{PREFIX}{}", gauge.name);
         text.push_str(&format!("# HELP {name} {}\n# TYPE {name} gauge\n", gauge.help));
         for Sample { labels, value } in &gauge.samples {
-            let label = |(name, value): &(&str, String)| format!("{name}=\"{}\"", escaped(value));
-            let labels = labels.iter().map(label).collect::<Vec<_>>().join(",");
+            let labels =
+                labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
+            let labels = labels.collect::<Vec<_>>().join(",");
             let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
             text.push_str(&format!("{name}{labels} {value}\n"));
         }

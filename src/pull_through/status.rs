@@ -114,25 +114,25 @@ mod tests {
     }
 
     fn rules(rules: &[(&str, &str)]) -> BTreeMap<String, ObservedRule> {
-        let rule = |(prefix, url): &(&str, &str)| {
+        let rule = |prefix: &str, url: &str| {
             let rule = ObservedRule {
-                prefix: (*prefix).to_owned(),
-                url: (*url).to_owned(),
+                prefix: prefix.to_owned(),
+                url: url.to_owned(),
                 upstream_prefix: "ROOT".to_owned(),
                 created: Some(SystemTime::UNIX_EPOCH),
                 ..ObservedRule::default()
             };
-            ((*prefix).to_owned(), rule)
+            (prefix.to_owned(), rule)
         };
-        rules.iter().map(rule).collect()
+        rules.iter().map(|(prefix, url)| rule(prefix, url)).collect()
     }
 
     fn created(names: &[&str]) -> Vec<RepositoryRow> {
-        let repository = |(at, name): (usize, &&str)| RepositoryRow {
-            name: (*name).to_owned(),
-            created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at as u64)),
+        let repository = |at: u64, name: &str| RepositoryRow {
+            name: name.to_owned(),
+            created: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(at)),
         };
-        names.iter().enumerate().map(repository).collect()
+        (0..).zip(names).map(|(at, name)| repository(at, name)).collect()
     }
 
     /// Each rule, its state, and the names of its repositories.

@@ -264,14 +264,15 @@ mod tests {
 
     /// The report of a shard with these rows' outcomes.
     fn report(index: u32, of: u32, exit: u8, outcomes: &[&str]) -> Value {
-        let row = |(at, outcome): (usize, &&str)| {
+        let row = |at: usize, outcome: &str| {
             json!({
                 "name": "a", "source": format!("quay.io/team/{index}-{at}:1"), "destination": "d",
                 "outcome": outcome, "digest": null, "source_digest": null, "platforms": [],
                 "bytes_pushed": 5, "error": null, "hint": null, "warnings": []
             })
         };
-        let images: Vec<Value> = outcomes.iter().enumerate().map(row).collect();
+        let rows = outcomes.iter().enumerate().map(|(at, outcome)| row(at, outcome));
+        let images: Vec<Value> = rows.collect();
         let count = |word: &str| outcomes.iter().filter(|it| **it == word).count();
         let words = [
             "copied",
@@ -303,11 +304,9 @@ mod tests {
     }
 
     fn files(reports: &[Value]) -> ShardFiles {
-        let parsed = |(at, report): (usize, &Value)| {
-            (format!("{at}.json"), parse(Path::new("x"), &report.to_string()).unwrap())
-        };
-        let reports = reports.iter().enumerate().map(parsed).collect();
-        ShardFiles { reports, locks: Vec::new() }
+        let parsed = reports.iter().map(|it| parse(Path::new("x"), &it.to_string()).unwrap());
+        let named = parsed.enumerate().map(|(at, report)| (format!("{at}.json"), report));
+        ShardFiles { reports: named.collect(), locks: Vec::new() }
     }
 
     #[test]

@@ -175,15 +175,15 @@ impl ShardPart {
             let is_own = self.sources.contains(&key) || self.wildcards.iter().any(covers);
             is_own && self.filter.accepts(entry)
         });
-        let destination = |(to, shares): (DestinationConfig, &NonZeroU32)| DestinationConfig {
+        let destinations = destinations.into_iter().zip(&self.rate_shares);
+        let destinations = destinations.map(|(to, shares)| DestinationConfig {
             rates: to.rates.shared(*shares),
             account: match self.shard.index {
                 1 => to.account,
                 _ => AccountSettings::default(),
             },
             ..to
-        };
-        let destinations = destinations.into_iter().zip(&self.rate_shares).map(destination);
+        });
         Ok(Config {
             entries,
             destinations: destinations.collect(),

@@ -122,7 +122,7 @@ impl UsedImages {
 
 /// The index of the entry of a reference: of several with its digest, the one with its tag.
 fn entry_of(source: &Reference, entries: &[Entry]) -> Option<usize> {
-    let is_entry = |(_, entry): &(usize, &Entry)| {
+    let is_of_source = |entry: &Entry| {
         (&entry.host, &entry.repository) == (&source.host, &source.repository)
             && match (&entry.tags, &source.digest) {
                 (Tags::Exact(tags), None) => source.tag.iter().all(|tag| tags.contains(tag)),
@@ -130,12 +130,12 @@ fn entry_of(source: &Reference, entries: &[Entry]) -> Option<usize> {
                 _ => false,
             }
     };
-    let has_tag = |(_, entry): &(usize, &Entry)| match &entry.tags {
+    let has_tag = |entry: &Entry| match &entry.tags {
         Tags::Pinned { tag, .. } => Some(tag) == source.tag.as_ref(),
         Tags::Exact(_) | Tags::Selected(_) => true,
     };
-    let mut all = entries.iter().enumerate().filter(is_entry);
-    all.clone().find(has_tag).or_else(|| all.next()).map(|(index, _)| index)
+    let mut all = entries.iter().enumerate().filter(|(_, entry)| is_of_source(entry));
+    all.clone().find(|(_, entry)| has_tag(entry)).or_else(|| all.next()).map(|(index, _)| index)
 }
 
 /// An entry with one tag, at one destination.

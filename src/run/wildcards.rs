@@ -26,7 +26,7 @@ pub async fn expand(registries: &Registries, config: Config) -> Result<Config> {
         return Ok(config);
     }
     let known = &config;
-    let list = |(host, namespace): (Host, Repository)| {
+    let list = |host: Host, namespace: Repository| {
         async move {
             let source = registries.listable(known, &host).await?;
             let listed = source.repositories(&namespace).await;
@@ -36,7 +36,8 @@ pub async fn expand(registries: &Registries, config: Config) -> Result<Config> {
         }
         .boxed()
     };
-    let lists: Vec<BoxFuture<'_, _>> = places.into_iter().map(list).collect();
+    let lists = places.into_iter().map(|(host, namespace)| list(host, namespace));
+    let lists: Vec<BoxFuture<'_, _>> = lists.collect();
     let listed: ListedRepositories =
         stream::iter(lists).buffer_unordered(CONCURRENCY).try_collect().await?;
     let environment = |name: &str| std::env::var(name).ok();

@@ -204,6 +204,8 @@ async fn a_host_that_is_down_gets_few_requests_and_other_hosts_are_unaffected() 
         }
         let says =
             |row: &&&outcome::Row, text| row.error.as_deref().is_some_and(|it| it.contains(text));
+        let cannot_reach = |row: &&outcome::Row| says(&row, "cannot reach dead.example.com");
+        assert!(failed.iter().all(cannot_reach), "{failed:#?}");
         let outage_errors: Vec<_> =
             failed.iter().filter(|row| says(row, "`dead.example.com` is down")).collect();
         assert!(outage_errors.iter().all(|row| row.hint.is_some()));

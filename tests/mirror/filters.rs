@@ -3,14 +3,17 @@
 
 use ecr_mirror::{
     engine::Mode,
-    model::{Digest, outcome::Outcome},
+    model::{
+        Digest,
+        outcome::{Outcome, Reason},
+    },
 };
 use http::Method;
 use serde_json::Value;
 
 use super::{
     process::run as run_in,
-    world::{ECR, World},
+    world::{ECR, World, entry},
 };
 
 const ARM: &str = "platforms = [\"linux/arm64\"]";
@@ -370,4 +373,30 @@ async fn dropped_attestations_are_removed_from_nested_indexes_too() {
     world.sync().await.assert_exit(0).assert_all(Outcome::Copied);
     assert_ne!(world.ecr().tag("shapes/deep", "1"), Some(whole));
     world.sync().await.assert_no_op();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_of_a_copy_is_a_changed_filter_or_a_moved_tag() {
+    const APP: &str = "quay.io/team/app:1";
+    let mut world = World::new().await.select(APP, ARM);
+    let push = |world: &World, seed| world.upstream().image(APP).platforms(THREE).seed(seed).push();
+    let reason = async |world: &World| {
+        let run = world.sync().await;
+        run.assert_exit(0).assert_all(Outcome::Copied);
+        run.row("team/app").reason
+    };
+    push(&world, 1);
+    assert_eq!(reason(&world).await, Some(Reason::New));
+    // the annotations of the filtered index name the source and the filter
+    world.reconfigure(entry(APP, "platforms = [\"linux/s390x\"]"));
+    assert_eq!(reason(&world).await, Some(Reason::FilterChanged));
+    push(&world, 2);
+    assert_eq!(reason(&world).await, Some(Reason::TagMoved));
+    world.reconfigure(entry(APP, ""));
+    assert_eq!(reason(&world).await, Some(Reason::TagMoved), "it has another image");
+    // the source's own index
+    world.reconfigure(entry(APP, ARM));
+    assert_eq!(reason(&world).await, Some(Reason::FilterChanged));
+    world.reconfigure(entry(APP, "platforms = [\"linux/arm64\"]\nflatten = true"));
+    assert_eq!(reason(&world).await, Some(Reason::FilterChanged));
 }

@@ -127,8 +127,7 @@ fn of_spellings(mapping: &ImageMapping, omitted: &mut Vec<OmittedImage>) -> Vec<
             omitted.push(image.omitted(reason));
         }
     }
-    let is_kubernetes = |(_, place): &(&MissingImage, &ImageUse)| place.kind == UseKind::Kubernetes;
-    let missing = missing_uses(mapping).filter(is_kubernetes);
+    let missing = missing_uses(mapping).filter(|(_, place)| place.kind == UseKind::Kubernetes);
     let missing: BTreeMap<String, &MissingImage> = missing
         .map(|(image, place)| (name_of(&place.spelling.expanded()).to_owned(), image))
         .collect();
@@ -231,8 +230,8 @@ pub(super) fn env(mapping: &ImageMapping) -> FormBody {
             }
         }
     }
-    let line = |(name, image): (&&str, &&MappedImage)| format!("{name}={}\n", image.destination);
-    FormBody::one(variables.iter().map(line).collect(), omitted)
+    let lines = variables.iter().map(|(name, image)| format!("{name}={}\n", image.destination));
+    FormBody::one(lines.collect(), omitted)
 }
 
 /// The repository with its digest, or with its tag.

@@ -41,11 +41,11 @@ pub fn dockerfiles(mapping: &ImageMapping) -> BTreeSet<&Path> {
 /// replaces it.
 pub fn syntax_lines(mapping: &ImageMapping) -> BTreeSet<String> {
     let places = uses(mapping).filter(|(_, place)| place.kind == UseKind::Syntax);
-    let line = |(image, place): (&MappedImage, &ImageUse)| {
+    let lines = places.map(|(image, place)| {
         let (at, to) = (place.place(), &image.destination);
         format!("{at}: `# syntax=` is kept: build with `--build-arg BUILDKIT_SYNTAX={to}`")
-    };
-    places.map(line).collect()
+    });
+    lines.collect()
 }
 
 /// Replaces the references of `FROM`, `COPY --from` and `RUN --mount=from=` in this file by those of

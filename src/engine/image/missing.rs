@@ -176,8 +176,8 @@ async fn without_shortcut<D: Destination>(
     if !repository.existed_before().await? || unknown.is_empty() {
         return Ok(unknown);
     }
-    let (unasked, asked): (Vec<Digest>, Vec<Digest>) =
-        unknown.into_iter().partition(|digest| Some(digest) == unasked);
+    let is_unasked = |digest: &Digest| Some(digest) == unasked;
+    let (unasked, asked) = unknown.into_iter().partition::<Vec<_>, _>(is_unasked);
     let mut missing =
         target.destination().missing_manifests(&repository.repository, &asked).await?;
     missing.extend(unasked);

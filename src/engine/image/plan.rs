@@ -501,8 +501,8 @@ fn is_made_from_listed(
     let Some(index) = index else {
         return matches!(kept[..], [only] if only.digest == *digest).then(platforms);
     };
-    let (attesting, entries): (Vec<_>, Vec<_>) =
-        index.manifests.iter().partition(|entry| entry.attests().is_some());
+    let is_attesting = |entry: &&Descriptor| entry.attests().is_some();
+    let (attesting, entries) = index.manifests.iter().partition::<Vec<_>, _>(is_attesting);
     let expected: HashSet<&Digest> = kept.iter().map(|image| &image.digest).collect();
     let current: HashSet<&Digest> = entries.iter().map(|entry| &entry.digest).collect();
     if current != expected || kept.is_empty() {

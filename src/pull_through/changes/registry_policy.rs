@@ -32,7 +32,7 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
             continue;
         }
         let is_granted = |id: &String| cache_grants.iter().any(|grant| grant["Sid"] == **id);
-        let (granted, removed): (Vec<_>, Vec<_>) = cache_ids.into_iter().partition(is_granted);
+        let (granted, removed) = cache_ids.into_iter().partition::<Vec<_>, _>(is_granted);
         ids.extend(removed);
         let fields = statements::merged(existing, &granted, &cache_grants).fields;
         if !fields.is_empty() {

@@ -35,7 +35,7 @@ pub(crate) enum CachedRepositories {
 /// The updates of existing repositories.
 pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned> {
     let all = templates::configured(desired, observed.scope);
-    let change = |(name, repository): (&String, &ObservedRepository)| {
+    let change = |name: &String, repository: &ObservedRepository| {
         let template = template_of(&all, observed, name)?;
         let cache = template.served()?;
         let reconciles = cache.template.as_ref().is_some_and(|template| template.reconcile);
@@ -47,7 +47,8 @@ pub(super) fn changes(desired: &Desired<'_>, observed: &Observed) -> Vec<Planned
         let step = CacheStep::UpdateRepository { name: name.clone(), updates };
         (!fields.is_empty()).then(|| resource.planned(Action::Update, fields, step))
     };
-    observed.repositories.iter().filter_map(change).collect()
+    let all = observed.repositories.iter();
+    all.filter_map(|(name, repository)| change(name, repository)).collect()
 }
 
 /// The configured template that applies to the repository; `None` if a longer one of others does.
@@ -111,7 +112,7 @@ pub(super) fn removals(desired: &Desired<'_>, observed: &Observed) -> Vec<Planne
     let force = desired.repositories == CachedRepositories::DeleteAll;
     let prefixes: Vec<String> =
         desired.caches.iter().map(|cache| cache.prefix.to_string()).collect();
-    let removal = |(name, repository): (&String, &ObservedRepository)| {
+    let removal = |name: &String, repository: &ObservedRepository| {
         let prefix = longest(&prefixes, name)?;
         let cache = desired.caches.iter().find(|cache| cache.prefix.to_string() == *prefix)?;
         let resource = Resource { registry: desired.registry, kind: Subject::Repository, name };
@@ -131,5 +132,6 @@ pub(super) fn removals(desired: &Desired<'_>, observed: &Observed) -> Vec<Planne
         let planned = resource.planned(Action::Delete, Vec::new(), step);
         Some(if has_images { planned.hint("its images are deleted, too") } else { planned })
     };
-    observed.repositories.iter().filter_map(removal).collect()
+    let all = observed.repositories.iter();
+    all.filter_map(|(name, repository)| removal(name, repository)).collect()
 }

@@ -222,10 +222,9 @@ fn a_source_with_a_wildcard_is_one_group_that_one_shard_lists() {
         (("ghcr.io", "org"), names(&["org/app", "org/app2", "org/deep/app"])),
         (("quay.io", "lib"), names(&["lib/one"])),
     ];
-    let place =
-        |(host, namespace): (&str, &str)| (host.parse().unwrap(), namespace.parse().unwrap());
-    let listed: crate::config::ListedRepositories =
-        listed.into_iter().map(|(key, all)| (place(key), all)).collect();
+    let place = |host: &str, namespace: &str| (host.parse().unwrap(), namespace.parse().unwrap());
+    let listed = listed.into_iter().map(|((host, namespace), all)| (place(host, namespace), all));
+    let listed: crate::config::ListedRepositories = listed.collect();
     let mut all: Vec<String> = Vec::new();
     let mut asked = Vec::new();
     let of = 3;

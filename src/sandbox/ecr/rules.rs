@@ -24,15 +24,15 @@ pub(super) struct MatchedRule {
 /// Source: documented for templates, assumed for rules.
 pub(super) fn matching_rule(registry: &Registry, repository: &str) -> Option<MatchedRule> {
     let rules: Rules = registry.document(RULES);
-    let below = |(prefix, rule): &(String, Value)| {
-        let rest = match prefix.as_str() {
+    let below = |prefix: &str, rule: &Value| {
+        let rest = match prefix {
             "ROOT" => Some(repository),
             prefix => repository.strip_prefix(prefix)?.strip_prefix('/'),
         };
         let length = if prefix == "ROOT" { 0 } else { prefix.len() };
         Some((length, rest?.to_owned(), rule.clone()))
     };
-    let rules = rules.into_iter().filter_map(|entry| below(&entry));
+    let rules = rules.iter().filter_map(|(prefix, rule)| below(prefix, rule));
     let (_, rest, rule) = rules.max_by_key(|(length, ..)| *length)?;
     let text = |member: &str| rule[member].as_str().map(str::to_owned);
     let repository = match rule["upstreamRepositoryPrefix"].as_str() {

@@ -13,9 +13,8 @@ fn platform(text: &str) -> Platform {
 }
 
 fn listed(entries: &[(u8, &str)]) -> Vec<ListedImage> {
-    let entry =
-        |(n, text): &(u8, &str)| ListedImage { platform: platform(text), digest: digest(*n) };
-    entries.iter().map(entry).collect()
+    let entries = entries.iter().map(|(n, text)| (platform(text), digest(*n)));
+    entries.map(|(platform, digest)| ListedImage { platform, digest }).collect()
 }
 
 fn filter_of(platforms: &[&str], attestations: Attestations) -> Filter {

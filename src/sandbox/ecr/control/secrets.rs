@@ -42,12 +42,13 @@ fn not_found() -> EcrError {
 
 /// The secret's name: `id` is the name or the ARN, with or without the six characters at its end.
 fn find_name(secrets: &Secrets, id: &str) -> Result<String, EcrError> {
-    let is_meant = |(name, secret): &(&String, &Secret)| {
-        name.as_str() == id
+    let is_meant = |name: &str, secret: &Secret| {
+        name == id
             || secret.arn == id
             || secret.arn.rsplit_once('-').is_some_and(|(partial, _)| partial == id)
     };
-    secrets.iter().find(is_meant).map(|(name, _)| name.clone()).ok_or_else(not_found)
+    let found = secrets.iter().find(|(name, secret)| is_meant(name, secret));
+    found.map(|(name, _)| name.clone()).ok_or_else(not_found)
 }
 
 fn version(text: &str) -> String {
@@ -167,12 +168,13 @@ pub(super) fn list(caller: &Caller<'_>, input: &Input<'_>) -> ApiResult {
         let values = filter.texts("Values", 1..=10, &model::FREE)?.unwrap_or_default();
         prefixes.extend(values.into_iter().map(str::to_owned));
     }
-    let is_listed = |(name, secret): &(String, Secret)| {
+    let is_listed = |name: &str, secret: &Secret| {
         let is_named = prefixes.is_empty() || prefixes.iter().any(|it| name.starts_with(it));
         is_named && secret.removed_at.is_none()
     };
     let secrets = stored(&*caller.own_registry()?);
-    let listed = secrets.into_iter().filter(is_listed).map(|(name, secret)| {
+    let listed = secrets.into_iter().filter(|(name, secret)| is_listed(name, secret));
+    let listed = listed.map(|(name, secret)| {
         let tags = secret.tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
         let mut listed = json!({
             "ARN": secret.arn,
