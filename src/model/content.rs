@@ -508,6 +508,28 @@ mod tests {
     }
 
     #[test]
+    fn an_images_own_blobs_are_its_configuration_and_content_other_than_file_systems() {
+        let entry = |n: u8, size, media_type| {
+            let digest = Digest::of(&[n]);
+            format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}"#)
+        };
+        let layers = [
+            entry(1, 9, "application/vnd.oci.image.layer.v1.tar+gzip"),
+            entry(2, 9, "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+            entry(3, 9, "application/vnd.in-toto+json"),
+        ];
+        // the empty configuration has 2 B
+        for (size, expected) in [(2, &[3][..]), (3, &[3, 4])] {
+            let config = entry(4, size, "application/vnd.oci.image.config.v1+json");
+            let json = format!(r#"{{"config":{config},"layers":[{}]}}"#, layers.join(","));
+            let image: ImageManifest = serde_json::from_str(&json).unwrap();
+            let own: Vec<&Digest> = image.own_blobs().map(|blob| &blob.digest).collect();
+            let expected: Vec<Digest> = expected.iter().map(|&n| Digest::of(&[n])).collect();
+            assert_eq!(own, Vec::from_iter(&expected), "{size}");
+        }
+    }
+
+    #[test]
     fn a_manifest_of_another_length_than_described_is_rejected() {
         let raw = RawManifest::new(Bytes::from_static(b"{\"manifests\":[]}"), None).unwrap();
         for (size, expected) in [(16, Ok(())), (15, Err(Kind::Corrupt)), (17, Err(Kind::Corrupt))] {

@@ -1,5 +1,7 @@
 //! Tests of the filter.
 
+use std::cell::Cell;
+
 use super::*;
 use crate::model::content::Manifest;
 
@@ -120,6 +122,8 @@ fn annotations_identify_source_and_filter() {
     assert!(!is_made_from(&made, &digest(99), &one));
     assert!(!is_made_from(&made, raw.digest(), &filter_of(&["linux/arm64"], Attestations::Keep)));
     assert!(!is_made_from(&index, raw.digest(), &one));
+    assert_eq!(recorded_source(&made), Some(raw.digest().as_str()));
+    assert_eq!(recorded_source(&index), None);
 }
 
 #[test]
@@ -165,22 +169,24 @@ fn a_missing_platform_fails_or_warns_and_lists_the_available_ones() {
 
 #[test]
 fn an_index_that_is_listed_a_thousand_times_is_expanded_once() {
-    // expanding each listing takes 50 billion comparisons
-    let platforms: Vec<String> = (0..10_000).map(|n| format!("linux/p{n}")).collect();
-    let entries: Vec<String> = platforms.iter().map(|platform| image(1, platform)).collect();
-    let (inner, inner_index) = index(&entries);
+    let platforms = ["linux/amd64", "linux/arm64"];
+    let (inner, inner_index) = index(&[image(1, platforms[0]), image(2, platforms[1])]);
     let all = filter_of(&[], Attestations::Keep);
     let filtered = filter(&inner, &inner_index, &all, &HashMap::new()).unwrap();
-    assert_eq!(filtered.platforms.len(), 10_000);
     let entry = entry(MediaType::OciIndex, inner.digest(), 1);
     let (outer, outer_index) = index(&vec![entry; 1_000]);
     let known = HashMap::from([(inner.digest().clone(), EntryContent::Index(filtered))]);
-    let begun = std::time::Instant::now();
     let filtered = filter(&outer, &outer_index, &all, &known).unwrap();
-    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     let names: Vec<String> = filtered.platforms.iter().map(Platform::to_string).collect();
     assert_eq!(names, platforms);
     assert_eq!(filtered.available, filtered.platforms);
+
+    let expanded = Cell::new(0);
+    let found = platforms_of(outer_index.manifests.iter(), &known, |nested| {
+        expanded.set(expanded.get() + 1);
+        &nested.platforms
+    });
+    assert_eq!((found, expanded.get()), (filtered.platforms, 1));
 }
 
 #[test]

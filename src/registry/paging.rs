@@ -355,7 +355,7 @@ pub(crate) fn parse_next_link(value: &str) -> Option<String> {
     }
 }
 
-/// Splits the parameters of one link from the text after its comma.
+/// Splits the parameters of one link from the rest of the text, which begins with a comma.
 fn split_params(text: &str) -> (Vec<(String, String)>, &str) {
     let mut params = vec![(String::new(), String::new())];
     let (mut quoted, mut escaped, mut in_value) = (false, false, false);
@@ -365,7 +365,7 @@ fn split_params(text: &str) -> (Vec<(String, String)>, &str) {
             _ if escaped => (escaped, _) = (false, value.push(c)),
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
-            ',' if !quoted => return (params, &text[at + 1..]),
+            ',' if !quoted => return (params, &text[at..]),
             ';' if !quoted => {
                 params.push((String::new(), String::new()));
                 in_value = false;
@@ -397,6 +397,7 @@ mod tests {
             (r#"<a>; x=rel=next, <b>; rel==next, <c>; rel=next=, <d>; rel=next"#, Some("d")),
             ("<a>; rel=nexta, <b>; re l=next", Some("b")),
             (r#"<a>; title=\; rel=next"#, Some("a")),
+            (r#"<a>; rel="next;x", <b>; rel="x; next""#, Some("b")),
             ("<a>, <b>; rel=next", Some("b")),
             ("<a>; rel=prev", None),
             ("<a>", None),

@@ -93,7 +93,7 @@ pub(crate) async fn skip(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use futures::TryStreamExt;
+    use futures::{FutureExt, TryStreamExt};
     use tokio::time::sleep;
 
     use super::*;
@@ -122,6 +122,15 @@ mod tests {
             let rest = skip(bytes, stream::iter(chunks).boxed(), STALL).await.unwrap();
             let rest: Vec<Bytes> = rest.try_collect().await.unwrap();
             assert_eq!(rest.concat(), b"abcdefg"[7.min(bytes as usize)..]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_handed_on_before_its_next_bytes_arrive() {
+        for bytes in [0, 2] {
+            let begin = stream::iter([Ok(Bytes::from_static(b"ab"))]).skip(usize::from(bytes == 0));
+            let skipped = skip(bytes, begin.chain(stream::pending()).boxed(), STALL);
+            assert!(skipped.now_or_never().is_some(), "{bytes}");
         }
     }
 

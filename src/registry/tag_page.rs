@@ -118,3 +118,21 @@ fn deserialize_tags<'de, D: Deserializer<'de>>(from: D) -> Result<TagPage, D::Er
 
     from.deserialize_any(TagVisitor)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_with_an_implausible_number_of_tags_or_without_a_list_is_an_error() {
+        let page = |tags: usize| format!("{{\"tags\":[{}]}}", vec!["\"a\""; tags].join(","));
+        assert_eq!(parse_names(page(TAGS).as_bytes()).unwrap().names, TAGS);
+        for (page, problem) in [
+            (page(TAGS + 1), "it has more than 1000000 tags"),
+            (r#"{"tags":5}"#.to_owned(), "invalid type: integer `5`, expected a list of tags"),
+        ] {
+            let error = parse_names(page.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with(problem), "{error}");
+        }
+    }
+}

@@ -229,10 +229,7 @@ impl BlobUpload<'_> {
         let url = completion(session.location, &self.blob.digest);
         let answer = self.send(Method::PUT, url, 0..self.size).await?;
         let status = answer.status;
-        let refusal = match self.conclude(answer).await {
-            Err(refusal) if !status.is_success() => refusal,
-            concluded => return concluded,
-        };
+        let Err(refusal) = self.conclude(answer).await else { return Ok(()) };
         // a lost session is the session's, and not the form's
         let is_form = match status {
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::PAYLOAD_TOO_LARGE => true,

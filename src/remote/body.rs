@@ -308,3 +308,6 @@ async fn feed(mut stream: ByteStream, mut senders: Vec<mpsc::Sender<Result<Bytes
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -254,6 +254,21 @@ async fn an_unreadable_manifest_is_an_error_and_not_missing() {
 }
 
 #[tokio::test]
+async fn a_layer_that_cannot_be_looked_up_is_an_error_and_not_missing() {
+    let fake = FakeApi::start(|_, body| {
+        let digest = &body["layerDigests"][0];
+        let failure = json!({ "layerDigest": digest, "failureCode": "SomethingNew" });
+        (200, json!({ "layers": [], "failures": [failure] }))
+    })
+    .await;
+    let (images, _) = images(&fake).await;
+    let error = images.missing_blobs(&repository(), &[digest("x")]).await.unwrap_err();
+    let text = "in `mirror/nginx`: SomethingNew: no reason given";
+    assert_eq!(error.kind(), Kind::Protocol);
+    assert_eq!(error.to_string(), format!("cannot look up {} {text}", digest("x")));
+}
+
+#[tokio::test]
 async fn a_blob_is_missing_unless_it_is_available() {
     let fake = FakeApi::start(|_, body| {
         let asked = body["layerDigests"].as_array().unwrap();

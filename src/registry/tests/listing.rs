@@ -202,6 +202,21 @@ async fn a_list_with_an_implausible_number_of_tags_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_list_with_an_implausible_number_of_pages_is_an_error() {
+    let number = AtomicUsize::new(0);
+    let fake = Fake::new(move |_| {
+        let link = format!("<?last={}>; rel=next", number.fetch_add(1, Relaxed));
+        with(reply(200, "{}"), "link", &link)
+    })
+    .await;
+    let refused = listed(&fake.anonymous("quay.io"), &"a/b".parse().unwrap(), TagQuery::Names)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.to_string(), "quay.io/a/b has more than 2000 pages of tags");
+    assert_eq!(fake.asked().len(), 2_000);
+}
+
+#[tokio::test]
 async fn a_push_time_outside_the_calendar_is_ignored() {
     let fake = Fake::new(|_| {
         reply(200, r#"{"tags":[{"name":"1","start_ts":253402300799},{"name":"2","start_ts":253402300800},{"name":"3","start_ts":18446744073709551615}]}"#)
@@ -261,7 +276,8 @@ async fn pages_of_tags_that_are_too_old_are_not_requested() {
     })
     .await;
     let hub = fake.anonymous("docker.io");
-    let since = Some(time("2024-06-10T00:00:00Z"));
+    // a tag of this very time is not too old
+    let since = Some(time("2024-06-14T00:00:00Z"));
     let repository = "a/b".parse().unwrap();
     let listed = listed(&hub, &repository, TagQuery::Times { since }).await.unwrap();
     assert_eq!((line(&listed).as_str(), fake.asked().len()), ("1 2 3", 3));

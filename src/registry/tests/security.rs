@@ -331,6 +331,31 @@ async fn no_error_contains_a_secret_that_the_registry_repeats() {
 }
 
 #[tokio::test]
+async fn a_document_whose_body_or_type_repeats_the_login_is_refused_although_it_parses() {
+    const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+    let login = "hunter2-and-longer";
+    let with_login = MANIFEST.replace("layers", &format!("{login}\":0,\"layers"));
+    for (body, content_type, is_refused) in [
+        (MANIFEST, TYPE.to_owned(), false),
+        (MANIFEST, format!("{TYPE}; x={login}"), true),
+        (with_login.as_str(), TYPE.to_owned(), true),
+    ] {
+        let body = body.to_owned();
+        let fake = Fake::new(move |asked| match asked.authorization {
+            None => challenge("Basic realm=x"),
+            Some(_) => with(reply(200, body.clone()), "content-type", &content_type),
+        })
+        .await;
+        let credentials = Credentials::Basic(UserPassword::new("r", login));
+        let settings = ConnectionSettings { credentials, ..ConnectionSettings::default() };
+        let read = fake.registry("r.example.com", settings).manifest(&repository(), &tag()).await;
+        let refused = read.err().map(|error| error.chain().join(": "));
+        assert_eq!(refused.is_some(), is_refused, "{refused:?}");
+        assert!(refused.is_none_or(|text| text.contains("it repeats the login of the request")));
+    }
+}
+
+#[tokio::test]
 async fn no_debug_output_contains_a_secret() {
     let fake = Fake::new(|asked| match asked.line.as_str() {
         cdn if cdn.contains("cdn.example.com") => reply(404, "no"),

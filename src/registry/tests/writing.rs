@@ -122,8 +122,8 @@ async fn a_mount_that_confirms_another_digest_is_an_error() {
     for (status, named, expected) in [
         (201, &own, Ok(())),
         (200, &own, Ok(())),
-        (201, &other, Err(Kind::Protocol)),
-        (206, &own, Err(Kind::Protocol)),
+        (201, &other, Err("201: the registry confirms another digest than sha256:")),
+        (206, &own, Err("206: the status does not confirm sha256:")),
     ] {
         let answered = named.clone();
         let answer = move |_: &Asked| with(reply(status, ""), "docker-content-digest", &answered);
@@ -132,7 +132,14 @@ async fn a_mount_that_confirms_another_digest_is_an_error() {
         let (to, from) = ("a".parse().unwrap(), "b".parse().unwrap());
         let mounted = registry.mount(&to, &blob(), &from).await;
         let mounted = mounted.map(|it| assert!(matches!(it, Mount::Mounted)));
-        assert_eq!(mounted.map_err(|error| error.kind()), expected, "{status} {named}");
+        match expected {
+            Ok(()) => mounted.unwrap(),
+            Err(problem) => {
+                let failed = mounted.unwrap_err();
+                assert_eq!(failed.kind(), Kind::Protocol, "{status} {named}");
+                assert!(failed.to_string().contains(problem), "{failed}");
+            }
+        }
     }
 }
 
@@ -160,6 +167,26 @@ async fn a_head_that_describes_other_content_is_not_the_content() {
         assert_eq!(missing.is_empty(), exists, "{name}");
         let missing = registry.missing_manifests(&repository, &digests).await.unwrap();
         assert_eq!(missing.is_empty(), name == "docker-content-digest" && exists, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn content_is_missing_only_if_the_registry_says_so() {
+    for (status, expected) in [
+        (404, Ok(1)),
+        (401, Err(Kind::Unauthorized)),
+        (403, Err(Kind::Denied)),
+        (405, Err(Kind::Unsupported)),
+    ] {
+        let fake = Fake::new(move |_| reply(status, "")).await;
+        let registry = fake.anonymous("r.example.com");
+        let (repository, digests) = ("a".parse().unwrap(), [blob().digest]);
+        let blobs = registry.missing_blobs(&repository, &[blob()]).await;
+        let manifests = registry.missing_manifests(&repository, &digests).await;
+        for missing in [blobs, manifests] {
+            let missing = missing.map(|missing| missing.len()).map_err(|error| error.kind());
+            assert_eq!(missing, expected, "{status}");
+        }
     }
 }
 
@@ -334,6 +361,28 @@ async fn a_blob_that_is_refused_whole_is_sent_in_chunks_for_the_rest_of_the_run(
         let methods: Vec<_> = methods.iter().filter_map(|line| line.split(' ').next()).collect();
         assert_eq!(methods, ["POST", "PATCH", "PUT"]);
     }
+}
+
+#[tokio::test]
+async fn a_refused_last_chunk_makes_chunks_shorter_than_itself() {
+    let fake = Fake::new(|asked| match asked.content_range.as_deref() {
+        // the second chunk
+        Some("16777216-17301503") => reply(413, ""),
+        Some("0-16777215") => with(reply(202, ""), "location", "1"),
+        Some(_) => reply(400, ""),
+        None if asked.line.starts_with("POST") => with(reply(202, ""), "location", "1"),
+        None if asked.line.starts_with("HEAD") => reply(404, ""),
+        None => reply(405, ""),
+    })
+    .await;
+    let registry = fake.anonymous("r.example.com");
+    let (large, body) = large((16 << 20) + (512 << 10));
+    for is_transient in [true, true, false] {
+        let failed = push(&*registry, &"a".parse().unwrap(), &large, body()).await.unwrap_err();
+        assert_eq!(failed.is_transient(), is_transient, "{failed:?}");
+    }
+    let chunks: Vec<_> = fake.asked().into_iter().filter_map(|it| it.content_range).collect();
+    assert_eq!(chunks, ["0-16777215", "16777216-17301503", "0-131071"]);
 }
 
 #[tokio::test]

@@ -14,13 +14,16 @@ struct FakeReader {
     /// By the digest of the configuration.
     platforms: HashMap<Digest, Platform>,
     reads: Mutex<Vec<Digest>>,
+    /// The kind of the error for other manifests; `None` for [`Kind::NotFound`].
+    error: Option<Kind>,
 }
 
 impl ImageReader for FakeReader {
     async fn manifest(&self, digest: &Digest) -> Result<RawManifest> {
         self.reads.lock().push(digest.clone());
         let found = self.manifests.get(digest).cloned();
-        found.ok_or_else(|| Error::new(Kind::NotFound, "no such manifest"))
+        let kind = self.error.unwrap_or(Kind::NotFound);
+        found.ok_or_else(|| Error::new(kind, "no such manifest"))
     }
 
     async fn platform(&self, config: &Descriptor) -> Result<Option<Platform>> {
@@ -192,4 +195,49 @@ async fn attestations_that_the_source_does_not_serve_are_counted_in_the_warning(
         assert_eq!(tree.images.len(), 4 - unserved.len());
     }
     assert_eq!(reader.take_reads(), []);
+}
+
+#[tokio::test]
+async fn only_an_attestation_may_be_missing_at_the_source() {
+    for (attests, kind, expected) in [
+        (true, Kind::NotFound, Ok(1)),
+        (true, Kind::Denied, Err(Kind::Denied)),
+        (false, Kind::NotFound, Err(Kind::NotFound)),
+    ] {
+        let mut reader = FakeReader { error: Some(kind), ..FakeReader::default() };
+        let image = reader.image(1, IMAGE_CONFIG_MEDIA_TYPE, None);
+        let missing = reader.image(2, IMAGE_CONFIG_MEDIA_TYPE, None);
+        reader.manifests.remove(missing.digest());
+        let entry = if attests { attestation(&missing, &image) } else { bare(&missing) };
+        let entries: [Descriptor; 2] =
+            [bare(&image), entry].map(|it| serde_json::from_value(it).unwrap());
+        let read = read_images(&reader, &Vec::from_iter(&entries), 2).await;
+        let read = read.map(|read| {
+            let attestations = read.unwrap_err().attestations;
+            assert_eq!(attestations, [missing.digest().clone()]);
+            attestations.len()
+        });
+        assert_eq!(read.map_err(|error| error.kind()), expected, "{attests} {kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_manifests_of_an_image_have_at_most_32_mib_in_total() {
+    let mut reader = FakeReader::default();
+    let empty = r#"{"config":{},"x":""}"#;
+    let padding = "a".repeat(MANIFEST_BYTES / 8 - empty.len());
+    let large = empty.replace(r#""""#, &format!(r#""{padding}""#));
+    let large = RawManifest::new(large.into(), None).unwrap();
+    let mut entries: Vec<Descriptor> = Vec::new();
+    for n in 0..9 {
+        let digest = Digest::of(&[n]);
+        let entry = json!({ "digest": digest.as_str(), "size": large.bytes().len() });
+        entries.push(serde_json::from_value(entry).unwrap());
+        reader.manifests.insert(digest, large.clone());
+    }
+    for (count, expected) in [(8, Ok(8)), (9, Err(Kind::Unsupported))] {
+        let read = read_images(&reader, &Vec::from_iter(&entries[..count]), 2).await;
+        let read = read.map(|read| read.unwrap().len()).map_err(|error| error.kind());
+        assert_eq!(read, expected);
+    }
 }
