@@ -133,6 +133,21 @@ async fn an_image_that_needs_more_pulls_than_the_limit_fails_and_is_not_deferred
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_listing_an_image_reads_its_index_and_then_all_or_none_of_its_manifests() {
+    let world = hub().await;
+    world.fault("pull-limit=5");
+    world.fault("status=404@upstream:GET//hub.docker.com/");
+    let run = world.sync().await;
+    run.assert_exit(3);
+    assert_eq!(run.report.totals.copied, 1);
+    // three pulls of the copied image, and an index of each other one as far as the limit allows
+    let reads = run.manifests(Method::GET);
+    let of = |name: &str| reads.iter().filter(|read| read.contains(name)).count();
+    let partial = ["team/b/", "team/c/", "team/d/"].map(of);
+    assert!(of("team/a/") == 3 && partial.iter().all(|reads| *reads <= 1), "{reads:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reserved_pulls_are_not_spent() {
     let world = hub().await.configured("[registry.\"docker.io\"]\nreserve_pulls = 95");
     let run = world.sync().await;

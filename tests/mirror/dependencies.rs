@@ -8,12 +8,10 @@ use super::guarantees::sources;
 #[rustfmt::skip]
 const ALLOWED: [(&str, &str); 17] = [
     ("model", ""), ("discover", "model"), ("config", "model"), ("output", "model"), ("sandbox", "model"),
-    ("import", "config model"),
-    ("remote", "model"), ("registry", "remote model"), ("layout", "remote model"),
+    ("import", "config model"), ("remote", "model"), ("registry", "remote model"), ("layout", "remote model"),
     ("engine", "remote model"), ("ecr", "registry remote model"),
     ("pull_through", "ecr registry remote model"), ("cli", "discover import output sandbox model"),
-    ("iam", "config pull_through model"),
-    ("run", "discover config engine pull_through ecr layout registry remote model sandbox"),
+    ("iam", "config pull_through model"), ("run", "discover config engine pull_through ecr layout registry remote model sandbox"),
     ("doctor", "run iam config engine pull_through ecr registry remote model"),
     ("commands", "discover doctor cli run iam import config engine pull_through ecr layout registry remote output sandbox model"),
 ];

@@ -24,6 +24,12 @@ async fn an_up_to_date_pinned_image_sends_no_request_to_its_source() {
             &format!("quay.io/team/app:1-pinned@{digest}"),
             "repository = \"part\"\nplatforms = [\"linux/arm64\"]",
         );
+    let plan = world.plan(Mode::PlanWithoutPulls).await;
+    let bytes = |name: &str| plan.row(name).bytes_pushed;
+    assert!(
+        bytes("/whole:").is_some() && bytes("/part:").is_some(),
+        "no limit: manifests are read"
+    );
     let first = world.sync().await;
     first.assert_exit(0).assert_all(Outcome::Copied);
     assert_eq!(world.ecr().tag("whole", "1-pinned"), Some(digest));
