@@ -151,8 +151,8 @@ async fn each_broken_image_fails_with_a_hint_and_the_others_are_copied() {
         let error = row.error.as_deref().unwrap();
         assert!(error.contains(says), "{name}: {error}");
         assert!(error.contains(&format!("broken/{name}")), "{name} is not named: {error}");
-        let is_resolved = !error.contains("cannot resolve the tag");
-        assert!(is_resolved || says == "401", "{name}: the tag was read: {error}");
+        let is_read = !error.contains("cannot resolve the tag");
+        assert!(is_read || says == "401", "{name}: the tag was read: {error}");
         assert!(row.hint.is_some(), "{name} has no hint: {error}");
         assert_eq!(row.digest, None, "{name}");
         assert_eq!(world.ecr().tag(&format!("broken/{name}"), "1"), None, "{name}");

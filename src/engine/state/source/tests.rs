@@ -1,3 +1,5 @@
+//! Tests of the reader of a source: its cache, its share of a pull limit, its errors.
+
 use std::{sync::atomic::AtomicU64, time::Duration};
 
 use serde_json::{Value, json};
